@@ -1,0 +1,170 @@
+"""The configuration as types: each key, its default and what it means. These structs are the reference;
+``relayd check --reference`` prints them, and ``conf/relayd.toml`` is that print.
+
+Durations are ``units.Duration`` (seconds), sizes ``units.Size`` (bytes, "KB" is 1,000), rates ``units.Rate`` (a second).
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+
+from relayd.config.units import Duration, Rate, Size
+
+
+class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One table of the configuration."""
+
+
+def doc(text: str, **constraints: int) -> Meta:
+    """The line of explanation of a key, with its bounds (``ge``, ``le``, ``min_length``)."""
+    return Meta(description=text, **constraints)
+
+
+class Daemon(Section):
+    """The process."""
+
+    state_dir: Annotated[str, doc("where everything is kept; empty: $STATE_DIRECTORY, else ./state")] = ""
+    log_format: Annotated[
+        Literal["auto", "json", "console"], doc("auto: console on a terminal, JSON lines elsewhere")
+    ] = "auto"
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], doc("the least level that is logged")] = "info"
+    drain_timeout: Annotated[Duration, doc("at a stop, how long what is in flight may take to finish")] = Duration(10)
+
+
+class Listener(Section):
+    """Where applications send their events (Segment's Tracking API)."""
+
+    bind: Annotated[str, doc('"HOST:PORT", "[IPV6]:PORT" or "unix:PATH"')] = "127.0.0.1:8088"
+    tls_certificate: Annotated[str, doc("PEM file with the certificate chain; set together with tls_key")] = ""
+    tls_key: Annotated[str, doc("PEM file with the private key")] = ""
+    trusted_proxies: Annotated[
+        tuple[str, ...], doc("addresses or networks whose X-Forwarded-For is believed; a Unix socket's peer always is")
+    ] = ()
+    max_connections: Annotated[int, doc("open connections; one more is answered 503", ge=1)] = 4096
+    max_head: Annotated[Size, doc("bytes of request line and headers", ge=1024)] = Size(16_000)
+    max_headers: Annotated[int, doc("headers of a request", ge=1)] = 100
+    max_body: Annotated[Size, doc("bytes of a body as sent", ge=1024)] = Size(500_000)
+    max_inflated: Annotated[Size, doc("bytes of a gzip body once inflated", ge=1024)] = Size(4_000_000)
+    max_event: Annotated[Size, doc("bytes of one event", ge=1024)] = Size(32_000)
+    max_batch: Annotated[int, doc("events of a batch", ge=1)] = 2500
+    max_buffered: Annotated[
+        Size, doc("bytes of bodies being read, and again of events awaiting their commit; above: 503", ge=1_000_000)
+    ] = Size(64_000_000)
+    head_timeout: Annotated[Duration, doc("to send a request's head")] = Duration(10)
+    body_timeout: Annotated[Duration, doc("to send a request's body")] = Duration(30)
+    idle_timeout: Annotated[Duration, doc("an idle connection is kept open so long")] = Duration(75)
+
+
+class Admin(Section):
+    """The control socket that `relayd status` and the other commands talk to."""
+
+    bind: Annotated[str, doc('"unix:PATH" (relative to state_dir), or "HOST:PORT" with a token')] = "unix:relayd.sock"
+    token: Annotated[str, doc("bearer token, required when bind is a TCP address")] = ""
+
+
+class Journal(Section):
+    """The append-only log of all events."""
+
+    fsync: Annotated[
+        Literal["always", "interval", "never"],
+        doc("always: 200 means on disk; interval: at most fsync_interval may be lost to a power cut; never: the kernel decides"),
+    ] = "always"
+    fsync_interval: Annotated[Duration, doc('between syncs with fsync = "interval"')] = Duration(0.2)
+    segment_size: Annotated[Size, doc("a segment this large is sealed and compressed into the archive", ge=1024)] = (
+        Size(64_000_000)
+    )
+    retention: Annotated[Duration, doc("age at which archived segments go")] = Duration(30 * 86400)
+    max_size: Annotated[
+        Size, doc("bytes of journal and archive above which the oldest archived segments go; 0B: no limit")
+    ] = Size(20_000_000_000)
+    min_free: Annotated[Size, doc("disk reserve; with less free, events are refused with 503")] = Size(256_000_000)
+
+
+class Dedupe(Section):
+    """Events whose messageId was seen within the window are answered 200 and not stored again."""
+
+    window: Annotated[Duration, doc("how long a messageId is remembered")] = Duration(86400)
+    max_ids: Annotated[int, doc("how many messageIds are remembered (about 30 bytes each)", ge=1, le=100_000_000)] = (
+        1_000_000
+    )
+
+
+SourceType = Literal["web", "mobile", "server"]
+
+
+class Source(Section):
+    """Something that sends events."""
+
+    type: Annotated[SourceType, doc("what kind of application sends")] = "server"
+    write_key: Annotated[str, doc("the key its SDKs are set up with", min_length=1)]
+    enabled: Annotated[bool, doc("false: its events are answered 200, counted as source_disabled, and not kept")] = True
+
+
+PolicyName = Literal[
+    "segment", "cpp", "clojure", "go", "java", "javascript", "dotnet", "node", "php", "python", "ruby", "mobile"
+]
+
+
+class Retry(Section):
+    """When a failed delivery is tried again: the named policy, and any of its numbers overridden."""
+
+    policy: Annotated[PolicyName, doc("segment: randomized exponential within 4 h; the others as in Segment's SDKs")] = (
+        "segment"
+    )
+    initial_wait: Annotated[Duration | None, doc("before the second attempt")] = None
+    growth: Annotated[float | None, doc("each wait is the last one times this", ge=1)] = None
+    max_wait: Annotated[Duration | None, doc("no wait is longer")] = None
+    max_attempts: Annotated[int | None, doc("attempts in all, the first included; 0: no limit", ge=0)] = None
+    window: Annotated[Duration | None, doc("from the first attempt to the last; 0s: no limit")] = None
+    jitter: Annotated[float | None, doc("share of each wait that is random, 0 to 1", ge=0, le=1)] = None
+
+
+class Delivery(Section):
+    """How fast and in which order events go out."""
+
+    concurrency: Annotated[int, doc("requests in flight at once", ge=1, le=1024)] = 32
+    rate: Annotated[Rate | None, doc('requests a second at most, such as "100/s"; unset: no limit')] = None
+    timeout: Annotated[Duration, doc("for a whole request, connecting included")] = Duration(10)
+    ordering: Annotated[
+        Literal["none", "user"], doc("user: a user's events leave one after the other, across retries too")
+    ] = "none"
+    batch_size: Annotated[int | None, doc("events a request at most; unset: the type's default", ge=1)] = None
+    batch_bytes: Annotated[Size | None, doc("bytes of a batch at most; unset: the type's default")] = None
+    batch_wait: Annotated[Duration, doc("how long a batch may wait to fill")] = Duration(0)
+    max_outbox: Annotated[
+        int, doc("events pending or held; when full, the journal is not read further (nothing is lost)", ge=1000)
+    ] = 5_000_000
+
+
+class Destination(Section):
+    """A tool that is fed."""
+
+    type: Annotated[str, doc("webhook, segment or file")]
+    sources: Annotated[tuple[str, ...] | None, doc("names of the sources it is fed from; unset: all")] = None
+    enabled: Annotated[bool, doc("false: it is not fed; its place in the journal is kept as long as retention")] = True
+    start: Annotated[
+        str, doc('where a new destination begins: "latest", "earliest" or an ISO 8601 time')
+    ] = "latest"
+    settings: Annotated[Mapping[str, object] | Section, doc("what the type declares")] = field(default_factory=dict)
+    retry: Retry = Retry()
+    delivery: Delivery = Delivery()
+
+
+class Config(Section):
+    """A whole configuration, checked."""
+
+    include: Annotated[tuple[str, ...], doc("more files, relative to this one; globs are allowed")] = ()
+    daemon: Daemon = Daemon()
+    listener: Listener = Listener()
+    admin: Admin = Admin()
+    journal: Journal = Journal()
+    dedupe: Dedupe = Dedupe()
+    sources: Mapping[str, Source] = field(default_factory=dict)
+    destinations: Mapping[str, Destination] = field(default_factory=dict)
+
+    @property
+    def state_dir(self) -> Path:
+        """The state directory; the loader has put the default in."""
+        return Path(self.daemon.state_dir)
