@@ -1,7 +1,7 @@
 """The configuration as types: each key, its default and what it means. These structs are the reference;
 ``relayd check --reference`` prints them, and ``conf/relayd.toml`` is that print.
 
-Durations are ``units.Duration`` (seconds), sizes ``units.Size`` (bytes, "KB" is 1,000), rates ``units.Rate`` (a second).
+Durations are ``units.Duration`` (seconds), sizes ``units.Size`` (bytes, "KB" is 1,024), rates ``units.Rate`` (a second).
 """
 
 from collections.abc import Mapping
@@ -11,6 +11,9 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct, field
 
 from relayd.config.units import Duration, Rate, Size
+
+
+KB, MB, GB = 2**10, 2**20, 2**30
 
 
 class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -43,15 +46,15 @@ class Listener(Section):
         tuple[str, ...], doc("addresses or networks whose X-Forwarded-For is believed; a Unix socket's peer always is")
     ] = ()
     max_connections: Annotated[int, doc("open connections; one more is answered 503", ge=1)] = 4096
-    max_head: Annotated[Size, doc("bytes of request line and headers", ge=1024)] = Size(16_000)
+    max_head: Annotated[Size, doc("bytes of request line and headers", ge=1024)] = Size(16 * KB)
     max_headers: Annotated[int, doc("headers of a request", ge=1)] = 100
-    max_body: Annotated[Size, doc("bytes of a body as sent", ge=1024)] = Size(500_000)
-    max_inflated: Annotated[Size, doc("bytes of a gzip body once inflated", ge=1024)] = Size(4_000_000)
-    max_event: Annotated[Size, doc("bytes of one event", ge=1024)] = Size(32_000)
+    max_body: Annotated[Size, doc("bytes of a body as sent", ge=1024)] = Size(500 * KB)
+    max_inflated: Annotated[Size, doc("bytes of a gzip body once inflated", ge=1024)] = Size(4 * MB)
+    max_event: Annotated[Size, doc("bytes of one event", ge=1024)] = Size(32 * KB)
     max_batch: Annotated[int, doc("events of a batch", ge=1)] = 2500
     max_buffered: Annotated[
         Size, doc("bytes of bodies being read, and again of events awaiting their commit; above: 503", ge=1_000_000)
-    ] = Size(64_000_000)
+    ] = Size(64 * MB)
     head_timeout: Annotated[Duration, doc("to send a request's head")] = Duration(10)
     body_timeout: Annotated[Duration, doc("to send a request's body")] = Duration(30)
     idle_timeout: Annotated[Duration, doc("an idle connection is kept open so long")] = Duration(75)
@@ -73,13 +76,13 @@ class Journal(Section):
     ] = "always"
     fsync_interval: Annotated[Duration, doc('between syncs with fsync = "interval"')] = Duration(0.2)
     segment_size: Annotated[Size, doc("a segment this large is sealed and compressed into the archive", ge=1024)] = (
-        Size(64_000_000)
+        Size(64 * MB)
     )
     retention: Annotated[Duration, doc("age at which archived segments go")] = Duration(30 * 86400)
     max_size: Annotated[
         Size, doc("bytes of journal and archive above which the oldest archived segments go; 0B: no limit")
-    ] = Size(20_000_000_000)
-    min_free: Annotated[Size, doc("disk reserve; with less free, events are refused with 503")] = Size(256_000_000)
+    ] = Size(20 * GB)
+    min_free: Annotated[Size, doc("disk reserve; with less free, events are refused with 503")] = Size(256 * MB)
 
 
 class Dedupe(Section):

@@ -10,7 +10,7 @@ from typing import Self
 
 _NUMBER = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
 _DURATIONS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
-_SIZES = {"B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "TB": 1000**4, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_SIZES = {"B": 1, "KB": 2**10, "MB": 2**20, "GB": 2**30, "TB": 2**40}
 _RATES = {"s": 1, "m": 60, "min": 60, "h": 3600}
 
 
@@ -36,7 +36,7 @@ class Duration(float):
 
 
 class Size(int):
-    """Bytes; written as "32KB" (1,000 bytes each), "64MiB" (1,024 x 1,024 bytes each) or "20GB"."""
+    """Bytes; written as "500KB", "64MB" or "20GB". A KB is 1,024 bytes, as in the limits of Segment's SDKs."""
 
     @classmethod
     def parse(cls, text: str) -> Self:

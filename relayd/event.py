@@ -1,0 +1,286 @@
+"""The event, and the Tracking API's rules that validate and normalise one.
+
+Normalising guarantees that a journal line
+- has ``type``, ``messageId`` (given when missing), ``timestamp``, ``receivedAt`` and ``projectId``, the source's name;
+- has ``timestamp`` corrected by the client's clock error: ``receivedAt - (sentAt - originalTimestamp)``, and keeps the
+  client's own value as ``originalTimestamp`` (Segment's common spec);
+- keeps ``properties``, ``traits``, ``context`` and top-level fields it does not know as the client wrote them;
+- has no write key;
+- is one line of valid UTF-8 JSON.
+
+What breaks a rule raises `Invalid` with one of Segment's discard codes; it is answered 200 and counted.
+
+Nearly every event is decoded straight into an `Event`, whose types do most of the checking. `repair` is the slow way
+for the others: it says which rule is broken, or mends what real SDKs are known to send.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from uuid import uuid4
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType, field
+
+MAX_MESSAGE_ID = 100
+"""Characters of a messageId, at most (Segment's limit is "less than 100 characters")."""
+
+TYPES = frozenset({"track", "identify", "page", "screen", "group", "alias"})
+
+ABSENT = Raw(b"")
+Text = str | None | UnsetType
+Extras = Mapping[int, bytes]
+"""Unknown top-level fields of the events of a list, as JSON objects, by the event's place in it."""
+
+_encode = msgspec.json.Encoder().encode
+_encode_lines = msgspec.json.Encoder().encode_lines
+_decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+_EMPTY_ARRAY = re.compile(rb"\[\s*\]")
+_OBJECT_OR_NULL = b"{n"
+
+
+class Event(Struct, omit_defaults=True, forbid_unknown_fields=True, rename="camel"):
+    """An event as it is sent and, once normalised, as it is kept; null and missing stay apart."""
+
+    type: Text = UNSET
+    message_id: Text = UNSET
+    user_id: Text = UNSET
+    anonymous_id: Text = UNSET
+    previous_id: Text = UNSET
+    group_id: Text = UNSET
+    event: Text = UNSET
+    name: Text = UNSET
+    category: Text = UNSET
+    properties: Raw = ABSENT
+    traits: Raw = ABSENT
+    context: Raw = ABSENT
+    integrations: Raw = ABSENT
+    timestamp: Text = UNSET
+    original_timestamp: Text = UNSET
+    sent_at: Text = UNSET
+    received_at: Text = UNSET
+    project_id: Text = UNSET
+    channel: Raw = ABSENT
+    version: Raw = ABSENT
+    metadata: Raw = field(default=ABSENT, name="_metadata")
+    write_key: Text = UNSET
+
+
+class Invalid(ValueError):
+    """An event that breaks a rule. ``code`` is Segment's discard code, the text says what is wrong."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Arrival(Struct, frozen=True):
+    """What all events of one request have in common."""
+
+    project: str
+    """The source's name."""
+    received: int
+    """Unix milliseconds."""
+    received_at: str
+    """The same in ISO 8601."""
+    client_side: bool = False
+    """Whether the source is a web page or an app, whose address is the user's."""
+    ip: str | None = None
+    sent_at: Text = UNSET
+    """The batch's ``sentAt``; it wins over an event's own, which a forwarding relay leaves from the first hop."""
+    sent: int | None = None
+    """``sent_at`` in Unix milliseconds, when it is a time."""
+    context: Raw = ABSENT
+    integrations: Raw = ABSENT
+
+
+@lru_cache(maxsize=4096)
+def _unix_second(text: str) -> int:
+    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
+
+
+@lru_cache(maxsize=4096)
+def _second_text(unix: int) -> str:
+    return datetime.fromtimestamp(unix, UTC).isoformat()[:19]
+
+
+def parse_time(text: str) -> int | None:
+    """Unix milliseconds of an ISO 8601 time (one without a zone is UTC); None for a text that is none."""
+    try:
+        if text[23:] in ("Z", "+00:00") and text[19] == ".":  # as most SDKs write it
+            return _unix_second(text[:19]) * 1000 + int(text[20:23])
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return round(moment.timestamp() * 1000)
+    except (ValueError, OverflowError):
+        return None
+
+
+def format_time(milliseconds: int) -> str:
+    """ISO 8601 in UTC with milliseconds, as Segment writes it: ``2026-11-24T10:54:44.188Z``.
+
+    Raises ``ValueError``, ``OverflowError`` or ``OSError`` outside the years 1 to 9999.
+    """
+    second = milliseconds // 1000
+    return f"{_second_text(second)}.{milliseconds - second * 1000:03d}Z"
+
+
+def normalise(event: Event, arrival: Arrival, kind: str | None = None) -> None:
+    """Make ``event`` what the journal keeps, in place.
+
+    ``kind`` is the type that the route names; without it the event's own counts. Raises `Invalid`.
+    """
+    if kind is not None:
+        event.type = kind
+    _require(event)
+    for raw in (event.properties, event.context, event.integrations, event.traits):
+        if raw is not ABSENT and bytes(raw)[0] not in _OBJECT_OR_NULL:
+            raise Invalid("bad_request", "properties, context, integrations and traits are objects")
+    message_id = event.message_id
+    if not message_id:
+        event.message_id = str(uuid4())
+    elif len(message_id) > MAX_MESSAGE_ID:
+        raise Invalid("id_too_long", f"messageId is longer than {MAX_MESSAGE_ID} characters")
+    event.write_key = UNSET
+    if arrival.integrations is not ABSENT:
+        event.integrations = _merge(arrival.integrations, event.integrations)
+    if arrival.context is not ABSENT:
+        event.context = _merge(arrival.context, event.context)
+    if arrival.ip is not None:
+        _fill_ip(event, arrival.ip, arrival.client_side)
+    _correct_time(event, arrival)
+    event.project_id = arrival.project
+
+
+def encode_lines(events: Sequence[Event], extras: Extras) -> bytes:
+    """The journal's lines of normalised events, newlines included; what was pretty-printed is made compact."""
+    if not extras:
+        lines = _encode_lines(events)
+        if lines.count(b"\n") == len(events) and b"\r" not in lines:
+            return lines
+    return b"".join(_line(event, extras.get(place)) for place, event in enumerate(events))
+
+
+def _line(event: Event, extra: bytes | None) -> bytes:
+    line = _encode(event)
+    if extra is not None:
+        line = line[:-1] + b"," + extra[1:]
+    if b"\n" in line or b"\r" in line:
+        line = msgspec.json.format(line, indent=-1)
+    return line + b"\n"
+
+
+def _require(event: Event) -> None:
+    kind = event.type
+    if kind not in TYPES:
+        raise Invalid("bad_request", "type is none of track, identify, page, screen, group, alias")
+    if kind == "alias":
+        if not event.user_id or not event.previous_id:
+            raise Invalid("id_required", "an alias needs userId and previousId")
+        return
+    if not event.user_id and not event.anonymous_id:
+        raise Invalid("no_user_anon_id", "the event has neither userId nor anonymousId")
+    if kind == "track" and not event.event:
+        raise Invalid("event_not_defined", "a track has no event name")
+    if kind == "group" and not event.group_id:
+        raise Invalid("id_required", "a group needs groupId")
+
+
+def _merge(under: Raw, over: Raw) -> Raw:
+    """Both objects in one; where both have a key, ``over`` has its way."""
+    if bytes(over) in (b"", b"null", b"{}"):
+        return under
+    return Raw(_encode({**_decode_fields(under), **_decode_fields(over)}))
+
+
+def _fill_ip(event: Event, ip: str, client_side: bool) -> None:
+    """``context.ip`` where it is missing: for web and mobile sources, and where ``context.direct`` asks for it."""
+    raw = bytes(event.context)
+    if not client_side and b'"direct"' not in raw:
+        return
+    context = {} if raw in (b"", b"null") else _decode_fields(raw)
+    if "ip" in context or not (client_side or bytes(context.get("direct", ABSENT)) == b"true"):
+        return
+    context["ip"] = Raw(_encode(ip))
+    event.context = Raw(_encode(context))
+
+
+def _correct_time(event: Event, arrival: Arrival) -> None:
+    event.received_at = arrival.received_at
+    sent = arrival.sent
+    if arrival.sent_at is not UNSET:
+        event.sent_at = arrival.sent_at
+    elif event.sent_at:
+        sent = parse_time(event.sent_at)
+    client = event.timestamp or event.original_timestamp  # the second is what rudder-sdk-node sends
+    if not client:
+        event.timestamp = arrival.received_at
+        return
+    if event.original_timestamp is UNSET:
+        event.original_timestamp = client
+    original = parse_time(client)
+    if original is None:
+        event.timestamp = arrival.received_at
+    elif sent is None:
+        event.timestamp = client
+    else:
+        try:
+            event.timestamp = format_time(original + arrival.received - sent)
+        except (ValueError, OverflowError, OSError):  # a clock that is thousands of years off
+            event.timestamp = arrival.received_at
+
+
+_FIELDS = {each.encode_name: each.name for each in msgspec.structs.fields(Event)}
+_OBJECTS = ("properties", "traits", "context", "integrations")
+_ANY = ("channel", "version", "_metadata")
+_STRINGS = tuple(_FIELDS.keys() - {*_OBJECTS, *_ANY})
+_CODES = dict.fromkeys(("messageId", "userId", "anonymousId", "previousId", "groupId"), "id_not_string") | {
+    name: f"{name}_not_string" for name in ("event", "name", "category")
+}
+_decode_event = msgspec.json.Decoder(Event).decode
+
+
+def repair(raw: Raw) -> tuple[Event, bytes | None]:
+    """The event in ``raw`` and its unknown top-level fields (a JSON object), if any. Raises `Invalid`.
+
+    An empty array for an object is what PHP makes of an empty map. A time that is no string counts as missing.
+    """
+    try:
+        fields = _decode_fields(raw)
+    except msgspec.DecodeError:
+        raise Invalid("bad_request", "the event is not an object") from None
+    for name in _STRINGS:
+        text = bytes(fields.get(name, b"null"))
+        if text[0] != ord('"') and text != b"null":
+            code = _CODES.get(name)
+            if code is not None:
+                raise Invalid(code, f"{name} is not a string")
+            if name == "type":
+                raise Invalid("bad_request", "type is not a string")
+            del fields[name]
+    for name in _OBJECTS:
+        text = bytes(fields.get(name, b"null"))
+        if _EMPTY_ARRAY.fullmatch(text):
+            fields[name] = Raw(b"{}")
+        elif text[0] not in _OBJECT_OR_NULL:
+            raise Invalid(f"{name}_not_object", f"{name} is not an object")
+    unknown = {name: fields.pop(name) for name in list(fields) if name not in _FIELDS}
+    return _decode_event(_encode(fields)), _encode(unknown) if unknown else None
+
+
+class Head(Struct):
+    """What a journal line tells about its event without the rest being decoded."""
+
+    type: str
+    messageId: str  # noqa: N815  the field's name
+    projectId: str  # noqa: N815
+    receivedAt: datetime  # noqa: N815
+    userId: str | None = None  # noqa: N815
+    anonymousId: str | None = None  # noqa: N815
+    integrations: Mapping[str, object] | None = None
+
+
+decode_head = msgspec.json.Decoder(Head).decode
+"""The `Head` of one journal line. Raises ``msgspec.DecodeError`` or ``msgspec.ValidationError``."""
