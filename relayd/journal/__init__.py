@@ -1,0 +1,1 @@
+"""The append-only log that every event is in before its sender is told 200."""

@@ -1,0 +1,204 @@
+"""Which messageIds were seen within the window: exact, bounded, and there at once after a restart.
+
+Guarantees
+- No false positive: ids are compared by 128-bit digest under a secret seed (for a million ids, one false match in
+  10^26 windows).
+- The last ``max_ids`` ids or those of the last ``window`` seconds, whichever are fewer, are known.
+- Memory and disk are about 30 bytes for each of ``max_ids``, allotted when the file is made.
+- An id counts only once its event is in the journal: `add` is provisional until `commit`, and `rollback` takes it
+  back. After a crash, what was not committed is forgotten, and the journal's active segment is added again.
+
+On disk: one file, mapped into memory. A header of 64-bit cells, the time of each id (u32 Unix seconds), a hash table of
+slots (u32: an id's position + 1), and the ring of digests (16 bytes each), oldest overwritten first. The hash table is
+open addressed with linear probing, at most half full, and closes its gaps on removal.
+
+How it fails: after a power cut parts of the file may be older than others. The header names the boot that wrote it;
+in another boot, unless it was closed cleanly, the table is built again from the ring (about a second a million ids).
+A file that is none is replaced, with a warning: duplicates within the window then pass, no event is lost.
+"""
+
+import mmap
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from sys import byteorder
+
+import structlog
+from xxhash import xxh3_128_digest
+
+_log = structlog.get_logger(__name__)
+
+_MAGIC = int.from_bytes(b"relayds1", "little")
+_CELLS = 9
+_KIND, _MAX_IDS, _SEED, _FIRST, _COMMITTED, _NEXT, _CLEAN, _BOOT, _BOOT_2 = range(_CELLS)
+"""The header's cells. Ids are numbered in the order they came; id n is at position n modulo max_ids."""
+_HEADER = mmap.PAGESIZE
+_DIGEST = 16
+_WORDS = _DIGEST // 4
+
+
+def _boot_id() -> tuple[int, int]:
+    """The same until the machine boots again."""
+    text = Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")
+    return int(text[:16], 16), int(text[16:], 16)
+
+
+class Dedupe:
+    """The ids seen, oldest first. Used by one task at a time; only `flush` may run in a thread beside it."""
+
+    def __init__(self, path: Path, *, max_ids: int, window: float) -> None:
+        self._path = path
+        self._max_ids = max_ids
+        self._window = int(window)
+        self._mask = _slots(max_ids) - 1
+        earlier = _read(path)
+        if earlier is None or earlier[_MAX_IDS] != max_ids or not (earlier[_CLEAN] or earlier[_BOOT:] == _boot_id()):
+            self._create(earlier)
+        else:
+            self._map()
+            self._first, self._committed, self._next = earlier[_FIRST : _NEXT + 1]
+            self.rollback()
+        self._header[_CLEAN] = 0
+        self._header[_BOOT], self._header[_BOOT_2] = _boot_id()
+
+    def add(self, message_id: str, now: int) -> bool:
+        """Remember the id, provisionally; False when it is known already. ``now`` is in Unix seconds."""
+        return self._insert(xxh3_128_digest(message_id.encode("utf-8", "surrogatepass"), self._seed), now)
+
+    def commit(self) -> None:
+        """What was added is in the journal, and stays."""
+        self._committed = self._header[_COMMITTED] = self._next
+
+    def rollback(self) -> None:
+        """Forget what was added since the last commit: its events did not reach the journal."""
+        while self._next > self._committed:
+            self._remove((self._next - 1) % self._max_ids)
+            self._next = self._header[_NEXT] = self._next - 1
+
+    def expire(self, now: int) -> None:
+        """Forget what is older than the window. ``now`` is in Unix seconds."""
+        horizon = now - self._window
+        while self._first < self._committed and self._times[self._first % self._max_ids] < horizon:
+            self._evict()
+
+    def flush(self) -> None:
+        """Write what was committed to the disk. Blocks."""
+        self._file.flush()
+
+    def close(self) -> None:
+        """Flush and unmap; what is not committed is taken back."""
+        self.rollback()
+        self._header[_CLEAN] = 1
+        self._file.flush()
+        for view in (self._header, self._times, self._slots, self._words, self._ring, self._view):
+            view.release()
+        self._file.close()
+
+    def __len__(self) -> int:
+        return self._next - self._first
+
+    def _insert(self, digest: bytes, seconds: int) -> bool:
+        slots, ring, mask = self._slots, self._ring, self._mask
+        home = slot = int.from_bytes(digest[:4], byteorder) & mask
+        while occupant := slots[slot]:
+            at = (occupant - 1) * _DIGEST
+            if ring[at : at + _DIGEST] == digest:
+                return False
+            slot = (slot + 1) & mask
+        if self._next - self._first == self._max_ids:
+            self._evict()
+            slot = home  # closing the evicted id's gap may have opened a nearer slot, or filled this one
+            while slots[slot]:
+                slot = (slot + 1) & mask
+        position = self._next % self._max_ids
+        self._next += 1
+        self._header[_NEXT] = self._next  # before the slot, so that a crash leaves nothing that rollback does not see
+        ring[position * _DIGEST : (position + 1) * _DIGEST] = digest
+        self._times[position] = seconds
+        slots[slot] = position + 1
+        return True
+
+    def _evict(self) -> None:
+        self._remove(self._first % self._max_ids)
+        self._first = self._header[_FIRST] = self._first + 1
+        self._committed = max(self._committed, self._first)
+
+    def _remove(self, position: int) -> None:
+        """Empty the slot of the id at ``position``, and move up those that linear probing put behind it."""
+        slots, words, mask = self._slots, self._words, self._mask
+        gap = words[position * _WORDS] & mask
+        while slots[gap] != position + 1:
+            if not slots[gap]:
+                return  # a crash came before its slot was written, or after it was emptied
+            gap = (gap + 1) & mask
+        slot = gap
+        while occupant := slots[slot := (slot + 1) & mask]:
+            if (slot - words[(occupant - 1) * _WORDS]) & mask >= (slot - gap) & mask:
+                slots[gap] = occupant
+                gap = slot
+        slots[gap] = 0
+
+    def _create(self, earlier: tuple[int, ...] | None) -> None:
+        """A new file, with what the earlier one's ring holds. Raises ``OSError`` when there is no room for it."""
+        entries = [] if earlier is None else list(_entries(self._path, earlier))
+        temporary = self._path.with_suffix(".new")
+        with temporary.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, _offsets(self._max_ids)[2] + self._max_ids * _DIGEST)
+            # allotted now, since writing to a mapped hole ends the process when the disk is full
+        temporary.replace(self._path)
+        self._map()
+        self._seed = self._header[_SEED] = secrets.randbits(64) if earlier is None else earlier[_SEED]
+        self._header[_KIND], self._header[_MAX_IDS] = _MAGIC, self._max_ids
+        self._first = self._committed = self._next = 0
+        for digest, seconds in entries:
+            self._insert(digest, seconds)
+        self.commit()
+
+    def _map(self) -> None:
+        with self._path.open("r+b") as file:
+            self._file = mmap.mmap(file.fileno(), 0)
+        times, slots, ring = _offsets(self._max_ids)
+        self._view = memoryview(self._file)
+        self._header = self._view[: _CELLS * 8].cast("Q")
+        self._times = self._view[times:slots].cast("I")
+        self._slots = self._view[slots:ring].cast("I")
+        self._ring = self._view[ring:]
+        self._words = self._ring.cast("I")
+        self._seed = self._header[_SEED]
+
+
+def _slots(max_ids: int) -> int:
+    return 1 << (2 * max_ids - 1).bit_length()
+
+
+def _offsets(max_ids: int) -> tuple[int, int, int]:
+    """Where the times, the slots and the ring begin."""
+    slots = _HEADER + 4 * max_ids
+    return _HEADER, slots, slots + 4 * _slots(max_ids)
+
+
+def _read(path: Path) -> tuple[int, ...] | None:
+    """The header's cells of a file from an earlier run, if there is a whole one."""
+    try:
+        with path.open("rb") as file:
+            cells = tuple(memoryview(file.read(_CELLS * 8).ljust(_CELLS * 8, b"\0")).cast("Q"))
+            size = os.fstat(file.fileno()).st_size
+    except FileNotFoundError:
+        return None
+    max_ids = cells[_MAX_IDS]
+    if cells[_KIND] == _MAGIC and size == _offsets(max_ids)[2] + max_ids * _DIGEST:
+        return cells
+    _log.warning("the dedupe file is damaged; duplicates of earlier events may pass", path=str(path), bytes=size)
+    return None
+
+
+def _entries(path: Path, cells: tuple[int, ...]) -> Iterator[tuple[bytes, int]]:
+    """Digests and times of the ids in a file, oldest first."""
+    max_ids = cells[_MAX_IDS]
+    data = path.read_bytes()
+    times_at, slots_at, ring_at = _offsets(max_ids)
+    times = memoryview(data)[times_at:slots_at].cast("I")
+    for number in range(cells[_FIRST], cells[_COMMITTED]):
+        at = number % max_ids
+        yield data[ring_at + at * _DIGEST : ring_at + (at + 1) * _DIGEST], times[at]
