@@ -6,7 +6,7 @@ Guarantees
 - The last ``max_ids`` ids or those of the last ``window`` seconds, whichever are fewer, are known.
 - Memory and disk are about 30 bytes for each of ``max_ids``, allotted when the file is made.
 - An id counts only once its event is in the journal: `add` is provisional until `commit`, and `rollback` takes it
-  back. After a crash, what was not committed is forgotten, and the journal's active segment is added again.
+  back. After a crash, what was not committed is forgotten, and the journal adds again what lies behind ``covered``.
 
 On disk: one file, mapped into memory. A header of 64-bit cells, the time of each id (u32 Unix seconds), a hash table of
 slots (u32: an id's position + 1), and the ring of digests (16 bytes each), oldest overwritten first. The hash table is
@@ -30,8 +30,8 @@ from xxhash import xxh3_128_digest
 _log = structlog.get_logger(__name__)
 
 _MAGIC = int.from_bytes(b"relayds1", "little")
-_CELLS = 9
-_KIND, _MAX_IDS, _SEED, _FIRST, _COMMITTED, _NEXT, _CLEAN, _BOOT, _BOOT_2 = range(_CELLS)
+_CELLS = 10
+_KIND, _MAX_IDS, _SEED, _COVERED, _FIRST, _COMMITTED, _NEXT, _CLEAN, _BOOT, _BOOT_2 = range(_CELLS)
 """The header's cells. Ids are numbered in the order they came; id n is at position n modulo max_ids."""
 _HEADER = mmap.PAGESIZE
 _DIGEST = 16
@@ -45,7 +45,10 @@ def _boot_id() -> tuple[int, int]:
 
 
 class Dedupe:
-    """The ids seen, oldest first. Used by one task at a time; only `flush` may run in a thread beside it."""
+    """The ids seen, oldest first. Used by one task at a time; only `flush` may run in a thread beside it.
+
+    ``covered`` is the journal's offset up to which its ids are known to be here, 0 when nothing is known.
+    """
 
     def __init__(self, path: Path, *, max_ids: int, window: float) -> None:
         self._path = path
@@ -55,9 +58,11 @@ class Dedupe:
         earlier = _read(path)
         if earlier is None or earlier[_MAX_IDS] != max_ids or not (earlier[_CLEAN] or earlier[_BOOT:] == _boot_id()):
             self._create(earlier)
+            self.covered = 0
         else:
             self._map()
             self._first, self._committed, self._next = earlier[_FIRST : _NEXT + 1]
+            self.covered = earlier[_COVERED]
             self.rollback()
         self._header[_CLEAN] = 0
         self._header[_BOOT], self._header[_BOOT_2] = _boot_id()
@@ -66,9 +71,14 @@ class Dedupe:
         """Remember the id, provisionally; False when it is known already. ``now`` is in Unix seconds."""
         return self._insert(xxh3_128_digest(message_id.encode("utf-8", "surrogatepass"), self._seed), now)
 
-    def commit(self) -> None:
-        """What was added is in the journal, and stays."""
-        self._committed = self._header[_COMMITTED] = self._next
+    def mark(self) -> int:
+        """How far ids were added; for `commit`."""
+        return self._next
+
+    def commit(self, mark: int, covered: int) -> None:
+        """What was added before ``mark`` is in the journal, which reaches to offset ``covered``, and stays."""
+        self._committed = self._header[_COMMITTED] = max(mark, self._first)
+        self.covered = self._header[_COVERED] = covered
 
     def rollback(self) -> None:
         """Forget what was added since the last commit: its events did not reach the journal."""
@@ -153,7 +163,7 @@ class Dedupe:
         self._first = self._committed = self._next = 0
         for digest, seconds in entries:
             self._insert(digest, seconds)
-        self.commit()
+        self.commit(self._next, 0)
 
     def _map(self) -> None:
         with self._path.open("r+b") as file:

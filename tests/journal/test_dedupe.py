@@ -46,7 +46,7 @@ class Model(RuleBasedStateMachine):
 
     @rule()
     def commit(self) -> None:
-        self.real.commit()
+        self.real.commit(self.real.mark(), 0)
         self.committed.update(self.provisional)
         self.provisional.clear()
 
@@ -97,7 +97,7 @@ def test_a_larger_or_smaller_limit_keeps_the_newest_ids(path: Path) -> None:
     seen = Dedupe(path, max_ids=100, window=1000)
     for number in range(60):
         seen.add(str(number), 1)
-    seen.commit()
+    seen.commit(seen.mark(), 0)
     seen.close()
     fewer = Dedupe(path, max_ids=10, window=1000)
     assert len(fewer) == 10

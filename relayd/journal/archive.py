@@ -1,0 +1,90 @@
+"""Sealed segments: compressing them into the archive, and letting go of the oldest.
+
+A segment is compressed beside its final place, synced, and renamed; only then does the raw one go. A crash leaves a
+``.partial`` file, which the next run writes again, or both copies, of which the next run removes the raw one.
+"""
+
+import os
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import msgspec
+import structlog
+from pyzstd import SeekableZstdFile
+
+from relayd.event import decode_head
+from relayd.journal.segment import Folders, Segment
+
+_log = structlog.get_logger(__name__)
+
+LEVEL = 3
+FRAME = 2**20
+"""Bytes of log in one zstd frame: what a reader that starts in the middle has to inflate at most."""
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a folder's entries (a file created, renamed, removed) survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def seal(folders: Folders, segment: Segment) -> Path:
+    """Compress a raw segment that is no longer written into the archive, and remove it. Blocks.
+
+    Raises ``OSError`` when the disk refuses; the raw segment is then still whole.
+    """
+    modified = segment.path.stat().st_mtime
+    final = folders.sealed_path(segment.base, _day(segment.path, modified))
+    final.parent.mkdir(parents=True, exist_ok=True)
+    partial = final.with_name(final.name + ".partial")
+    with segment.path.open("rb") as raw, partial.open("wb") as target:
+        with SeekableZstdFile(target, "w", level_or_option=LEVEL, max_frame_content_size=FRAME) as sealed:
+            while data := raw.read(FRAME):
+                sealed.write(data)
+        target.flush()
+        os.fsync(target.fileno())
+    os.utime(partial, (modified, modified))  # its age is that of its last event
+    partial.replace(final)
+    sync_folder(final.parent)
+    sync_folder(folders.archive)
+    segment.path.unlink()
+    _log.debug("segment sealed", segment=final.name)
+    return final
+
+
+def _day(path: Path, modified: float) -> str:
+    """The UTC day on which the segment's first event was received."""
+    with path.open("rb") as file:
+        try:
+            return decode_head(file.readline()).receivedAt.date().isoformat()
+        except msgspec.DecodeError:
+            return time.strftime("%Y-%m-%d", time.gmtime(modified))
+
+
+def retire(folders: Folders, *, floor: int, retention: float, max_size: int, now: float) -> list[Path]:
+    """Remove the oldest archived segments that are too old or too much, and return them. Blocks.
+
+    Nothing at or after ``floor`` (the least cursor of the enabled destinations) goes. ``retention`` is in seconds,
+    ``max_size`` in bytes over journal and archive (0: no limit), ``now`` in Unix seconds.
+    """
+    segments = folders.all()
+    stats = {segment.base: segment.path.stat() for segment in segments}
+    total = sum(stat.st_size for stat in stats.values())
+    gone = []
+    for segment, following in pairwise(segments):
+        too_old = now - stats[segment.base].st_mtime > retention
+        too_much = max_size and total > max_size
+        if not segment.sealed or following.base > floor or not (too_old or too_much):
+            break
+        segment.path.unlink()
+        total -= stats[segment.base].st_size
+        gone.append(segment.path)
+        if not any(segment.path.parent.iterdir()):
+            segment.path.parent.rmdir()
+    if gone:
+        _log.info("archived segments removed", segments=len(gone), oldest=gone[0].name, newest=gone[-1].name)
+    return gone
