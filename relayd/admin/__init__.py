@@ -1,0 +1,1 @@
+"""The control socket: what the command line asks of a running daemon."""

@@ -67,7 +67,7 @@ TRANSITIONS = {
 
 _RETRIED = frozenset({408, 423, 425, 429})
 _NOT_RETRIED = frozenset({501})
-SPLIT = frozenset({"400", "413", "422"})
+SPLIT = frozenset({"400", "413", "422", MESSAGE_REJECTED})
 """Refusals of a batch that may be the fault of one event in it: the batch is halved and sent again."""
 
 
@@ -80,8 +80,8 @@ class Outcome(Struct, frozen=True):
     """For a person: what came back, bounded and with secrets masked."""
     retry_after: float | None = None
     """Seconds that the destination asked for."""
-    alive: bool = True
-    """Whether the destination answered in a way that shows it is at work (not 5xx, not a network fault)."""
+    alive: bool | None = True
+    """Whether the destination showed itself at work (not by a 5xx or a network fault); None: it was not asked."""
 
 
 DELIVERED = Outcome(Event.DELIVER)

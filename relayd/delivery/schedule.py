@@ -1,6 +1,6 @@
 """When a failed delivery is tried again. Pure: the clock and the randomness come in as arguments.
 
-The waits between attempts are ``initial, initial * growth, ...``, none longer than ``max_wait``; the share ``jitter`` of
+The waits between attempts are ``initial``, ``initial * growth``, ... but ``max_wait`` at most; the share ``jitter`` of
 each is random, so that what failed together does not come back together. A delivery is given up (`next_due` is None)
 after ``max_attempts``, or when ``window`` seconds have passed since its first attempt; the last attempt falls on the
 window's end.

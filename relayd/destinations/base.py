@@ -3,6 +3,7 @@
 A destination knows no clock, no network and no disk: the delivery actor hands it events and sends what it returns.
 """
 
+import builtins
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Generic, TypeVar
@@ -34,7 +35,7 @@ class Destination(ABC, Generic[SettingsT]):
     """One type of destination; the instance has no state."""
 
     type: ClassVar[str]
-    settings: ClassVar[type[Section]]
+    settings: ClassVar[builtins.type[Section]]
     """The struct that ``[destinations.NAME.settings]`` is checked against."""
     methods: ClassVar[frozenset[str]] = METHODS
     """The event types it takes; another is filtered as UNSUPPORTED_EVENT_TYPE."""

@@ -50,7 +50,7 @@ class _Group(Struct, eq=False):
 
     chunks: list[bytes] = field(default_factory=list)
     size: int = 0
-    events: int = 0
+    events: dict[str, int] = field(default_factory=dict)
     done: trio.Event = field(default_factory=trio.Event)
     error: OSError | None = None
 
@@ -75,6 +75,8 @@ class Journal:
         self.folders = folders
         self.dedupe = dedupe
         self.commits = 0
+        self.received: dict[str, int] = {}
+        """Events by source, all in the log; who keeps account of earlier runs puts their numbers in."""
         self.floor: Callable[[], int] = lambda: 0
         """The least cursor that still needs the log; set by who knows the destinations."""
         self._config = config
@@ -96,12 +98,17 @@ class Journal:
         self._next_look = 0.0
 
     @property
+    def written(self) -> int:
+        """The end of what was acknowledged: what ``received`` counts."""
+        return self._written
+
+    @property
     def head(self) -> int:
         """The end of what is synced, and may be read."""
         return self._head
 
-    async def append(self, lines: bytes, events: int) -> None:
-        """Keep ``lines`` (whole lines, ``events`` of them); returns when they are as durable as configured.
+    async def append(self, lines: bytes, source: str, events: int) -> None:
+        """Keep ``lines`` (whole lines: ``events`` events of a source); returns when they are as durable as configured.
 
         Raises `Overloaded`, or ``OSError`` when the disk failed. A caller that is cancelled while it waits leaves its
         lines in the commit.
@@ -109,7 +116,8 @@ class Journal:
         group = self._pending
         group.chunks.append(lines)
         group.size += len(lines)
-        group.events += events
+        if events:
+            group.events[source] = group.events.get(source, 0) + events
         self._wake.set()
         await group.done.wait()
         if group.error is not None:
@@ -129,7 +137,7 @@ class Journal:
     async def settle(self) -> None:
         """Return once all that was appended before is committed; raises as `append` does."""
         if self._pending.chunks or self._in_commit:
-            await self.append(b"", 0)
+            await self.append(b"", "", 0)
 
     async def wait_beyond(self, offset: int) -> None:
         """Return once ``head`` is beyond ``offset``."""
@@ -192,6 +200,8 @@ class Journal:
                 else:
                     self.commits += 1
                     self._written += group.size
+                    for source, events in group.events.items():
+                        self.received[source] = self.received.get(source, 0) + events
                     self.dedupe.commit(mark, self._written)
                     if self._config.fsync != "interval":
                         self._advance(self._written)

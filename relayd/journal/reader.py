@@ -4,9 +4,13 @@ A reader needs nothing but the folders, so an actor may live in another process 
 a writer and never sees a half line; a segment that is sealed while it is read stays readable through the open file.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
+from datetime import datetime
 from typing import BinaryIO, NamedTuple
 
+import msgspec
+
+from relayd.event import decode_head
 from relayd.journal.segment import Folders
 
 CHUNK = 256 * 1024
@@ -105,3 +109,40 @@ class Reader:
         self.offset = max(self.offset, later[0])
         self.close()
         return True
+
+
+def find_time(folders: Folders, head: int, moment: datetime) -> int:
+    """The offset of the first event received at ``moment`` or later; ``head`` when there is none. Blocks.
+
+    Events are in the order of their receipt: a bisection finds the segment, and a scan the place in it.
+    """
+    bases = [segment.base for segment in folders.all()]
+    later = bisect_left(bases, moment, key=lambda base: _received_after(folders, base, head) or moment)
+    reader = Reader(folders, bases[max(later - 1, 0)] if bases else head)
+    try:
+        while (chunk := reader.read(head)) is not None:
+            offset = chunk.start
+            for line in chunk.data.splitlines(keepends=True):
+                received = _received(line)
+                if received is not None and received >= moment:
+                    return offset
+                offset += len(line)
+    finally:
+        reader.close()
+    return head
+
+
+def _received_after(folders: Folders, offset: int, head: int) -> datetime | None:
+    reader = Reader(folders, offset)
+    try:
+        chunk = reader.read(head, 1)
+    finally:
+        reader.close()
+    return _received(chunk.data) if chunk is not None else None
+
+
+def _received(line: bytes) -> datetime | None:
+    try:
+        return decode_head(line).receivedAt
+    except msgspec.DecodeError:
+        return None

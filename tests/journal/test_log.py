@@ -51,14 +51,14 @@ async def test_what_arrives_together_shares_a_commit(tmp_path: Path) -> None:
     async with running(tmp_path) as journal:
         async with trio.open_nursery() as nursery:
             for number in range(200):
-                nursery.start_soon(journal.append, line(number), 1)
+                nursery.start_soon(journal.append, line(number), "web", 1)
         assert journal.commits < 20
         assert sorted(everything(tmp_path, journal.head).splitlines(keepends=True)) == sorted(map(line, range(200)))
 
 
 async def test_readers_are_told_only_of_what_is_synced(tmp_path: Path) -> None:
     async with running(tmp_path, fsync="interval", fsync_interval=Duration(3600)) as journal:
-        await journal.append(line(1), 1)
+        await journal.append(line(1), "web", 1)
         assert journal.head == 0
     assert journal.head == len(line(1))
 
@@ -66,7 +66,7 @@ async def test_readers_are_told_only_of_what_is_synced(tmp_path: Path) -> None:
 async def test_a_full_segment_is_sealed_and_read_as_before(tmp_path: Path) -> None:
     async with running(tmp_path, segment_size=Size(1024)) as journal:
         for number in range(40):
-            await journal.append(line(number), 1)
+            await journal.append(line(number), "web", 1)
         await until(lambda: len(folders(tmp_path).raw()) == 1)
         assert len(folders(tmp_path).sealed()) > 5
         assert everything(tmp_path, journal.head) == b"".join(map(line, range(40)))
@@ -79,7 +79,7 @@ async def test_a_reader_goes_on_through_sealing(tmp_path: Path) -> None:
         reader = Reader(folders(tmp_path), 0)
         got = b""
         for number in range(60):
-            await journal.append(line(number), 1)
+            await journal.append(line(number), "web", 1)
             while chunk := reader.read(journal.head, 100):
                 assert chunk.start == len(got)
                 got += chunk.data
@@ -92,20 +92,20 @@ async def test_a_reader_goes_on_through_sealing(tmp_path: Path) -> None:
 )
 async def test_a_torn_tail_is_cut_off_and_the_log_goes_on(tmp_path: Path, torn: bytes) -> None:
     async with running(tmp_path) as journal:
-        await journal.append(line(1) + line(2), 2)
+        await journal.append(line(1) + line(2), "web", 2)
         end = journal.head
     active = folders(tmp_path).raw()[-1].path
     with active.open("ab") as file:
         file.write(torn)
     async with running(tmp_path) as journal:
         assert journal.head == end
-        await journal.append(line(3), 1)
+        await journal.append(line(3), "web", 1)
         assert everything(tmp_path, journal.head) == line(1) + line(2) + line(3)
 
 
 async def test_every_truncation_of_the_last_segment_leaves_its_whole_lines(tmp_path: Path) -> None:
     async with running(tmp_path) as journal:
-        await journal.append(line(1) + line(2) + line(3), 3)
+        await journal.append(line(1) + line(2) + line(3), "web", 3)
     active = folders(tmp_path).raw()[-1].path
     whole = active.read_bytes()
     lines = [line(1), line(2), line(3)]
@@ -121,17 +121,17 @@ async def test_every_truncation_of_the_last_segment_leaves_its_whole_lines(tmp_p
 
 async def test_a_log_shorter_than_a_cursor_goes_on_behind_it(tmp_path: Path) -> None:
     async with running(tmp_path) as journal:
-        await journal.append(line(1), 1)
+        await journal.append(line(1), "web", 1)
     async with running(tmp_path, cursor=5000) as journal:
         assert journal.head == 5000
-        await journal.append(line(2), 1)
+        await journal.append(line(2), "web", 1)
         assert everything(tmp_path, journal.head) == line(1) + line(2)
         assert everything(tmp_path, journal.head, 5000) == line(2)
 
 
 async def test_ids_of_the_journal_are_known_after_a_crash_that_lost_the_index(tmp_path: Path) -> None:
     async with running(tmp_path) as journal:
-        await journal.append(line(1), 1)
+        await journal.append(line(1), "web", 1)
     (tmp_path / "dedupe").unlink()
     async with running(tmp_path) as journal:
         assert not journal.dedupe.add("id-1", 1)
@@ -140,7 +140,7 @@ async def test_ids_of_the_journal_are_known_after_a_crash_that_lost_the_index(tm
 
 async def test_a_commit_that_fails_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(tmp_path) as journal:
-        await journal.append(line(1), 1)
+        await journal.append(line(1), "web", 1)
         real = os.fdatasync
 
         def refuse(descriptor: int) -> None:
@@ -149,11 +149,11 @@ async def test_a_commit_that_fails_leaves_no_trace(tmp_path: Path, monkeypatch: 
         monkeypatch.setattr(os, "fdatasync", refuse)
         assert journal.dedupe.add("id-2", 1)
         with pytest.raises(OSError, match="Input/output"):
-            await journal.append(line(2), 1)
+            await journal.append(line(2), "web", 1)
         monkeypatch.setattr(os, "fdatasync", real)
         assert journal.dedupe.add("id-2", 1)
-        await journal.append(line(2), 1)
-        await journal.append(line(3), 1)
+        await journal.append(line(2), "web", 1)
+        await journal.append(line(3), "web", 1)
         assert everything(tmp_path, journal.head) == line(1) + line(2) + line(3)
 
 
@@ -170,7 +170,7 @@ async def test_ids_that_arrive_during_a_commit_are_not_taken_for_committed(
         monkeypatch.setattr(os, "fdatasync", slow)
         async with trio.open_nursery() as nursery:
             journal.dedupe.add("id-1", 1)
-            nursery.start_soon(journal.append, line(1), 1)
+            nursery.start_soon(journal.append, line(1), "web", 1)
             await until(syncing.is_set)
             journal.dedupe.add("id-2", 1)
             go_on.set()
@@ -192,7 +192,7 @@ async def test_it_refuses_before_memory_or_disk_run_out(tmp_path: Path) -> None:
 async def test_retention_spares_what_a_cursor_still_needs(tmp_path: Path) -> None:
     async with running(tmp_path, segment_size=Size(1024)) as journal:
         for number in range(60):
-            await journal.append(line(number), 1)
+            await journal.append(line(number), "web", 1)
         await until(lambda: len(folders(tmp_path).raw()) == 1)
     sealed = folders(tmp_path).sealed()
     let_go = partial(retire, folders(tmp_path), retention=10**9, max_size=1, now=0)
@@ -206,7 +206,7 @@ async def test_retention_spares_what_a_cursor_still_needs(tmp_path: Path) -> Non
 async def test_retention_lets_go_by_age(tmp_path: Path) -> None:
     async with running(tmp_path, segment_size=Size(1024)) as journal:
         for number in range(20):
-            await journal.append(line(number), 1)
+            await journal.append(line(number), "web", 1)
         await until(lambda: len(folders(tmp_path).raw()) == 1)
     first = folders(tmp_path).sealed()[0].path
     os.utime(first, (1000, 1000))
@@ -218,7 +218,7 @@ async def test_retention_lets_go_by_age(tmp_path: Path) -> None:
 async def test_a_crash_in_the_middle_of_sealing_loses_and_doubles_nothing(tmp_path: Path) -> None:
     async with running(tmp_path, segment_size=Size(1024)) as journal:
         for number in range(8):
-            await journal.append(line(number), 1)
+            await journal.append(line(number), "web", 1)
         await until(lambda: len(folders(tmp_path).raw()) == 1)
         head = journal.head
     sealed = folders(tmp_path).sealed()[0]

@@ -1,0 +1,436 @@
+"""The delivery actor: one destination's nursery, from its cursor in the journal to its last answer.
+
+    intake    journal -> eligibility -> outbox, cursor and rows in one transaction
+    pump      outbox -> memory, and as many senders as there is work for, up to ``concurrency``
+    sender    a batch -> requests -> answers -> outcomes
+    recorder  outcomes -> outbox; what came meanwhile shares one transaction
+
+It touches three things: the journal's files (to read), its outbox, its destination. What it owns ends with `run`.
+
+How it fails
+- A cancelled or killed actor loses nothing: what was in flight is pending again. A batch counts as in flight until its
+  outcome is recorded, so at most ``concurrency`` batches may be sent twice after a crash.
+- While the disk refuses a transaction nothing new is sent, and the transaction is tried again.
+- Any other exception leaves `run`; the supervisor starts the actor again.
+
+A destination that is down. The breaker stops all but probes, which use up no attempts of the others. An event's window
+goes on meanwhile: it began with its first attempt, or for an event that was never tried, when the destination went
+down or when it came, whichever was later. When a probe fails, what is beyond its window expires; so an event never
+expires just because relayd itself was stopped.
+"""
+
+import math
+import sqlite3
+import time
+from collections.abc import Callable, Mapping, Sequence
+from random import random as system_random
+from typing import Protocol, TypeVar
+
+import httpx
+import structlog
+import trio
+
+from relayd.config import model
+from relayd.delivery import outcome as outcomes
+from relayd.delivery.breaker import Breaker
+from relayd.delivery.connection import Answer
+from relayd.delivery.eligibility import Eligibility, Selection
+from relayd.delivery.outbox import Delivery, Outbox
+from relayd.delivery.outcome import Event, Outcome
+from relayd.delivery.ready import Ready
+from relayd.delivery.schedule import policy_of
+from relayd.delivery.settlement import Ended, settle
+from relayd.delivery.throttle import Throttle
+from relayd.delivery.transport import error_code
+from relayd.destinations import Destination
+from relayd.journal.reader import Chunk, Reader
+
+_log = structlog.get_logger(__name__)
+
+_MEMORY = 32 * 2**20
+"""Bytes of payload in memory, in flight or about to be."""
+_PAUSE = 1.0
+"""Seconds before a transaction that the disk refused is tried again."""
+_DETAIL = 500
+"""Characters of an answer that are kept to explain a failure."""
+_EXPIRE_AT_ONCE = 1000
+_TIDY = 60
+"""Seconds between times at which a drained outbox gives free pages back."""
+
+T = TypeVar("T")
+
+
+class Log(Protocol):
+    """What an actor needs of the journal besides its files."""
+
+    @property
+    def head(self) -> int: ...
+
+    async def wait_beyond(self, offset: int) -> None: ...
+
+
+class Sender(Protocol):
+    """A transport: carries out requests whose URL has its scheme."""
+
+    async def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> Answer: ...
+
+
+class Actor:
+    """One destination's delivery. Make it, and `run` it once."""
+
+    def __init__(
+        self,
+        name: str,
+        config: model.Destination,
+        *,
+        destination: Destination[model.Section],
+        outbox: Outbox,
+        reader: Reader,
+        log: Log,
+        senders: Mapping[str, Sender],
+        redact: Callable[[str], str],
+        clock: Callable[[], float] = time.time,
+        random: Callable[[], float] = system_random,
+    ) -> None:
+        """``outbox`` has its cursor set. ``senders`` by URL scheme; ``clock`` in Unix seconds; ``random`` in [0, 1)."""
+        delivery = config.delivery
+        ordered = delivery.ordering == "user"
+        self.outbox = outbox
+        self._name = name
+        self._config = config
+        self._destination = destination
+        assert isinstance(config.settings, model.Section), "the loader checks settings against the type"
+        self._settings = config.settings
+        self._reader = reader
+        self._journal = log
+        self._senders = senders
+        self._redact = redact
+        self._clock = clock
+        self._random = random
+        self._policy = policy_of(config.retry)
+        self._batch_size = min(delivery.batch_size or destination.batch_size, destination.max_batch_size)
+        self._batch_bytes = min(delivery.batch_bytes or destination.batch_bytes, destination.batch_bytes)
+        self._eligibility = Eligibility(
+            names=frozenset({name, destination.type}),
+            methods=destination.methods,
+            sources=None if config.sources is None else frozenset(config.sources),
+            by_user=ordered,
+        )
+        window = 2 * delivery.concurrency * self._batch_size
+        self._ready = Ready(ordered=ordered, limit=max(window, 2048), size=_MEMORY)
+        self._ready.watermark = outbox.loaded
+        self._ordered = ordered
+        self._throttle = Throttle(delivery.rate)
+        self._breaker = Breaker(random)
+        self._down_since = 0
+        self._paused_until = 0.0
+        self._oldest_ready = 0.0
+        self._due_at: float = 0
+        """Unix milliseconds at which a failed delivery may be due; infinite when none is waiting."""
+        self._in_flight = 0
+        self._senders_running = 0
+        self._unrecorded: list[Ended] = []
+        self._stopping = trio.Event()
+        self._idle = trio.Event()
+        self._wake = trio.Event()
+        self._recordable = trio.Event()
+        self._room = trio.Event()
+        self._database = trio.CapacityLimiter(1)
+        self._tidy_at = trio.current_time() + _TIDY
+
+    @property
+    def in_flight(self) -> int:
+        """Events that were sent, or are being, and whose outcome is not recorded."""
+        return self._in_flight
+
+    @property
+    def backing_off(self) -> bool:
+        """Whether the destination is down, or asked for a pause."""
+        return self._breaker.is_open or self._paused_until > trio.current_time()
+
+    def stop(self) -> None:
+        """Take in and send no more; `run` returns when what is in flight has ended and is recorded."""
+        self._stopping.set()
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Deliver until `stop`. Cancelled, it puts back what is in flight. Closes the outbox in any case."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._record_forever)
+                with trio.CancelScope() as feeding:
+                    async with trio.open_nursery() as feeders:
+                        feeders.start_soon(self._take_in_forever)
+                        feeders.start_soon(self._pump_forever, nursery)
+                        await self._stopping.wait()
+                        feeding.cancel()
+                while self._senders_running:
+                    self._idle = trio.Event()
+                    await self._idle.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(self._close, limiter=self._database)
+
+    def _close(self) -> None:
+        self._reader.close()
+        self.outbox.close()
+
+    # -- intake -------------------------------------------------------------------------------------------------
+
+    async def _take_in_forever(self) -> None:
+        while True:
+            await self._journal.wait_beyond(self._reader.offset)
+            if self.outbox.size >= self._config.delivery.max_outbox:
+                self._room = trio.Event()
+                await self._room.wait()
+                continue
+            new = await self._persist(self._take_in)
+            if new and self._ready.watermark == new[0].id - 1 and self._ready.room >= len(new) and not self._ordered:
+                self._note_ready()
+                self._ready.add_untried(new)
+            self._wake.set()
+
+    def _take_in(self) -> list[Delivery]:
+        chunk = self._reader.read(self._journal.head)
+        if chunk is None:
+            return []
+        selection = self._eligibility.select(chunk.data)
+        return self._store(selection, chunk)
+
+    def _store(self, selection: Selection, chunk: Chunk) -> list[Delivery]:
+        try:
+            return self.outbox.take_in(selection, chunk.end, round(self._clock() * 1000))
+        except BaseException:
+            self._reader.seek(chunk.start)
+            raise
+
+    # -- pump ---------------------------------------------------------------------------------------------------
+
+    async def _pump_forever(self, nursery: trio.Nursery) -> None:
+        while True:
+            self._wake = trio.Event()
+            await self._load()
+            wait = math.inf
+            while self._senders_running < self._config.delivery.concurrency:
+                wait = self._hindrance()
+                if wait > 0:
+                    break
+                batch = self._take_batch()
+                self._senders_running += 1
+                nursery.start_soon(self._send_while_there_is_work, batch)
+            if not self._breaker.is_open and len(self._ready) <= self._ready.room:
+                wait = min(wait, self._due_at / 1000 - self._clock())
+            with trio.move_on_after(max(wait, 0.0)):
+                await self._wake.wait()
+
+    async def _load(self) -> None:
+        """Bring deliveries from the outbox into memory, when few are left there."""
+        ready = self._ready
+        if self._breaker.is_open and (len(ready) or trio.current_time() < self._breaker.probe_at):
+            return
+        if len(ready) > ready.room:
+            return
+        now = round(self._clock() * 1000)
+        if self._due_at <= now:
+            limit = max(ready.room // 2, 1)
+            without = frozenset(ready.ids)
+            found = await self._persist(lambda: self.outbox.load_due(now, limit, ready.room_bytes, without))
+            self._note_ready()
+            ready.add_due(each for each in found if each.id not in ready.ids)
+            if len(found) < limit:
+                self._due_at = math.inf  # before the look, so that a retry recorded meanwhile is not overlooked
+                due = await self._persist(lambda: self.outbox.next_due(now))
+                if due is not None:
+                    self._due_at = min(self._due_at, due)
+        newest = self.outbox.count("deliveries")
+        if ready.room and ready.watermark < newest:
+            after, count = ready.watermark, ready.room
+            found = await self._persist(lambda: self.outbox.load_new(after, count, ready.room_bytes))
+            if ready.watermark == after:  # else the breaker opened, or the intake handed some over
+                self._note_ready()
+                ready.add_untried(found)
+                if not found:
+                    ready.watermark = newest
+
+    def _hindrance(self) -> float:
+        """Seconds until a batch may leave; 0: now, infinite: when something happens."""
+        now = trio.current_time()
+        if self._breaker.is_open and not self._breaker.allows(now):
+            return math.inf if self._breaker.probing else self._breaker.probe_at - now
+        if self._stopping.is_set() or not len(self._ready):
+            return math.inf
+        wait = max(self._paused_until - now, self._throttle.wait(now))
+        if len(self._ready) < self._batch_size and not self._breaker.is_open:
+            wait = max(wait, self._oldest_ready + self._config.delivery.batch_wait - now)
+        return max(wait, 0.0)
+
+    def _note_ready(self) -> None:
+        if not len(self._ready):
+            self._oldest_ready = trio.current_time()
+
+    def _take_batch(self) -> list[Delivery]:
+        count = 1 if self._breaker.is_open else self._batch_size
+        batch = self._ready.take(count, self._batch_bytes)
+        self._oldest_ready = trio.current_time()
+        self._in_flight += len(batch)
+        return batch
+
+    # -- sender -------------------------------------------------------------------------------------------------
+
+    async def _send_while_there_is_work(self, batch: list[Delivery]) -> None:
+        try:
+            while batch:
+                await self._deliver(batch)
+                if self._hindrance() > 0:
+                    break
+                batch = self._take_batch()
+                if len(self._ready) < self._ready.room:
+                    self._wake.set()
+        finally:
+            self._senders_running -= 1
+            self._wake.set()
+            if not self._senders_running:
+                self._idle.set()
+
+    async def _deliver(self, batch: list[Delivery]) -> None:
+        """Send a batch and see its outcomes recorded."""
+        if not batch:
+            return
+        try:
+            ended = Ended(batch, await self._attempt(batch), self._clock())
+            self._unrecorded.append(ended)
+            self._recordable.set()
+            await ended.done.wait()
+        finally:
+            self._in_flight -= len(batch)
+
+    async def _attempt(self, batch: Sequence[Delivery]) -> list[Outcome]:
+        """Send a batch once, and the halves of one that was refused as a whole; an outcome for each delivery."""
+        self._breaker.started()
+        self._throttle.take(trio.current_time())
+        try:
+            result = await self._send(batch)
+        except BaseException:
+            self._breaker.put_back()
+            raise
+        self._judge(result)
+        if result.event is Event.REFUSE and result.reason in outcomes.SPLIT and len(batch) > 1:
+            middle = len(batch) // 2
+            return [*await self._attempt(batch[:middle]), *await self._attempt(batch[middle:])]
+        return [result] * len(batch)
+
+    async def _send(self, batch: Sequence[Delivery]) -> Outcome:
+        now = self._clock()
+        try:
+            requests = self._destination.requests(
+                self._destination.action,
+                self._settings,
+                None,
+                [each.payload for each in batch],
+                batch=self._batch_size > 1,
+                now=now,
+            )
+        except Exception as error:
+            if not isinstance(error, ValueError):
+                _log.exception("no request could be made of an event; it is held", destination=self._name)
+            return Outcome(Event.REFUSE, outcomes.MESSAGE_REJECTED, self._explain(str(error)), alive=None)
+        result = outcomes.DELIVERED
+        for request in requests:
+            sender = self._senders[request.url.partition(":")[0]]
+            try:
+                with trio.fail_after(self._config.delivery.timeout):
+                    answer = await sender.send(request.method, request.url, request.headers, request.body)
+            except (httpx.TransportError, httpx.InvalidURL, trio.TooSlowError) as error:
+                return outcomes.of_fault(error_code(error), self._explain(str(error) or "no answer in time"))
+            detail = "" if answer.status < 300 else self._explain(answer.body[:_DETAIL].decode("utf-8", "replace"))
+            result = outcomes.of_status(
+                answer.status, retry_after=answer.header("retry-after"), detail=detail, now=self._clock()
+            )
+            if result.event is not Event.DELIVER:
+                return result
+        return result
+
+    def _explain(self, text: str) -> str:
+        return self._redact(text)[:_DETAIL]
+
+    def _judge(self, result: Outcome) -> None:
+        """What an answer tells about the destination, whichever event it was for."""
+        if result.alive is None:
+            self._breaker.put_back()
+            return
+        now = trio.current_time()
+        was_open = self._breaker.is_open
+        self._breaker.ended(alive=result.alive, now=now)
+        if self._breaker.is_open and not was_open:
+            self._down_since = round(self._clock() * 1000)
+            self._ready.clear()
+            self._due_at = 0
+            _log.warning("destination is down; probing it", destination=self._name, reason=result.reason)
+        elif was_open and not self._breaker.is_open:
+            _log.info("destination is back", destination=self._name)
+        if result.reason == "429" and result.retry_after:
+            self._paused_until = max(self._paused_until, now + min(result.retry_after, 3600))
+
+    # -- recorder -----------------------------------------------------------------------------------------------
+
+    async def _record_forever(self) -> None:
+        while True:
+            await self._recordable.wait()
+            self._recordable = trio.Event()
+            entries, self._unrecorded = self._unrecorded, []
+            if entries:
+                await self._record(entries)
+            if self._breaker.is_open:
+                await self._expire()
+            if not self.outbox.pending and trio.current_time() >= self._tidy_at:
+                await self._persist(self.outbox.tidy)
+                self._tidy_at = trio.current_time() + _TIDY
+
+    async def _record(self, entries: list[Ended]) -> None:
+        for each in entries:
+            if self._ordered and each.failed_users:
+                each.behind += self._ready.detach(each.failed_users)
+        results, tried = settle(entries, self._policy, self._random), self._ready.tried_up_to
+        moved_up = await self._persist(lambda: self.outbox.record(results, tried))
+        self._due_at = 0 if moved_up else min([self._due_at, *(retry.due for retry in results.retries)])
+        for each in entries:
+            late = self._ready.settle([*each.batch, *each.behind], each.failed_users)
+            if late:
+                self._unrecorded.append(Ended([], [], each.at, behind=self._ready.detach(late)))
+                self._recordable.set()
+            each.done.set()
+        self._room.set()
+        self._wake.set()
+
+    async def _expire(self) -> None:
+        """The destination is down: what has outlived its window becomes a dead letter."""
+        if not self._policy.window:
+            return
+        expired = _EXPIRE_AT_ONCE
+        while expired == _EXPIRE_AT_ONCE:
+            now = round(self._clock() * 1000)
+            horizon = now - round(self._policy.window * 1000)
+            without = frozenset(self._ready.ids)
+            expired = await self._persist(
+                lambda: self.outbox.expire(
+                    horizon=horizon,  # noqa: B023  called before the loop goes on
+                    down_since=self._down_since,
+                    limit=_EXPIRE_AT_ONCE,
+                    without=without,  # noqa: B023
+                    now=now,  # noqa: B023
+                )
+            )
+            if expired:
+                self._room.set()
+
+    # -- the outbox, in its thread ------------------------------------------------------------------------------
+
+    async def _persist(self, work: Callable[[], T]) -> T:
+        """Run ``work`` until the disk allows it. No two run at once."""
+        while True:
+            try:
+                return await trio.to_thread.run_sync(work, limiter=self._database)
+            except sqlite3.OperationalError as error:
+                _log.error("the outbox can not be written; trying again", destination=self._name, error=str(error))
+                await trio.sleep(_PAUSE)
