@@ -54,6 +54,8 @@ _PAUSE = 1.0
 _DETAIL = 500
 """Characters of an answer that are kept to explain a failure."""
 _EXPIRE_AT_ONCE = 1000
+_PROBES = 100
+"""Among how many failed deliveries the one is chosen that a destination is probed with."""
 _TIDY = 60
 """Seconds between times at which a drained outbox gives free pages back."""
 
@@ -130,6 +132,8 @@ class Actor:
         self._in_flight = 0
         self._senders_running = 0
         self._unrecorded: list[Ended] = []
+        self._between = trio.Lock()
+        """Held while rows move between outbox and memory, so that a row is never in two hands."""
         self._stopping = trio.Event()
         self._idle = trio.Event()
         self._wake = trio.Event()
@@ -210,7 +214,8 @@ class Actor:
     async def _pump_forever(self, nursery: trio.Nursery) -> None:
         while True:
             self._wake = trio.Event()
-            await self._load()
+            async with self._between:
+                await self._load()
             wait = math.inf
             while self._senders_running < self._config.delivery.concurrency:
                 wait = self._hindrance()
@@ -227,7 +232,9 @@ class Actor:
     async def _load(self) -> None:
         """Bring deliveries from the outbox into memory, when few are left there."""
         ready = self._ready
-        if self._breaker.is_open and (len(ready) or trio.current_time() < self._breaker.probe_at):
+        if self._breaker.is_open:
+            if not len(ready) and not self._breaker.wait(trio.current_time()):
+                await self._load_probe()
             return
         if len(ready) > ready.room:
             return
@@ -253,14 +260,27 @@ class Actor:
                 if not found:
                     ready.watermark = newest
 
+    async def _load_probe(self) -> None:
+        """Bring one delivery to try a destination with that is down: an untried one, or any of the failed."""
+        after = self._ready.watermark
+        found = await self._persist(lambda: self.outbox.load_new(after, 1, self._batch_bytes))
+        if found and self._ready.watermark == after:
+            self._ready.add_untried(found)
+            return
+        now, without = round(self._clock() * 1000), frozenset(self._ready.ids)
+        due = await self._persist(lambda: self.outbox.load_due(now, _PROBES, _MEMORY, without))
+        if due and self._breaker.is_open:
+            self._ready.add_due([due[int(self._random() * len(due))]])
+
     def _hindrance(self) -> float:
         """Seconds until a batch may leave; 0: now, infinite: when something happens."""
         now = trio.current_time()
-        if self._breaker.is_open and not self._breaker.allows(now):
-            return math.inf if self._breaker.probing else self._breaker.probe_at - now
+        wait = self._breaker.wait(now)
+        if self._breaker.is_open and wait:
+            return wait
         if self._stopping.is_set() or not len(self._ready):
             return math.inf
-        wait = max(self._paused_until - now, self._throttle.wait(now))
+        wait = max(wait, self._paused_until - now, self._throttle.wait(now))
         if len(self._ready) < self._batch_size and not self._breaker.is_open:
             wait = max(wait, self._oldest_ready + self._config.delivery.batch_wait - now)
         return max(wait, 0.0)
@@ -379,10 +399,11 @@ class Actor:
             await self._recordable.wait()
             self._recordable = trio.Event()
             entries, self._unrecorded = self._unrecorded, []
-            if entries:
-                await self._record(entries)
-            if self._breaker.is_open:
-                await self._expire()
+            async with self._between:
+                if entries:
+                    await self._record(entries)
+                if self._breaker.is_open:
+                    await self._expire()
             if not self.outbox.pending and trio.current_time() >= self._tidy_at:
                 await self._persist(self.outbox.tidy)
                 self._tidy_at = trio.current_time() + _TIDY
@@ -395,10 +416,7 @@ class Actor:
         moved_up = await self._persist(lambda: self.outbox.record(results, tried))
         self._due_at = 0 if moved_up else min([self._due_at, *(retry.due for retry in results.retries)])
         for each in entries:
-            late = self._ready.settle([*each.batch, *each.behind], each.failed_users)
-            if late:
-                self._unrecorded.append(Ended([], [], each.at, behind=self._ready.detach(late)))
-                self._recordable.set()
+            self._ready.settle([*each.batch, *each.behind])
             each.done.set()
         self._room.set()
         self._wake.set()

@@ -58,7 +58,7 @@ class Ready:
         """The id up to which no delivery awaits its first attempt, or the record of it."""
         while self._untried and self._untried[0] not in self._held:
             heappop(self._untried)
-        return self._untried[0] - 1 if self._untried else self.watermark
+        return min(self._untried[0] - 1, self.watermark) if self._untried else self.watermark
 
     def add_untried(self, deliveries: Sequence[Delivery]) -> None:
         """The next ones from the outbox, in order of id; moves the watermark. What is here already is passed over."""
@@ -99,43 +99,38 @@ class Ready:
         return batch
 
     def detach(self, users: Collection[str]) -> list[Delivery]:
-        """Take out what stands behind the events of these users, which failed; it counts as here until settled."""
+        """Take out what comes behind the events of these users, which failed; it counts as here until settled."""
         found: list[Delivery] = []
         for user in users:
             found += self._behind[user]
             self._behind[user].clear()
+        queue = self._queue
+        self._queue = deque(each for each in queue if each.user_key not in users)
+        found += (each for each in queue if each.user_key in users)
         return found
 
-    def settle(self, recorded: Iterable[Delivery], failed: Collection[str]) -> list[str]:
-        """What became of these deliveries is recorded, and the outbox holds back the users that ``failed``.
-
-        Returns those of them behind whose events more has come to stand meanwhile: that has to be detached and
-        recorded too, before the users are free.
-        """
+    def settle(self, recorded: Iterable[Delivery]) -> None:
+        """What became of these deliveries is recorded; the outbox holds back what comes behind those that failed."""
         users: dict[str, None] = {}
         for each in recorded:
             self._forget(each)
             if self._ordered and each.user_key is not None:
                 users[each.user_key] = None
-        late: list[str] = []
         for user in users:
             behind = self._behind[user]
-            if not behind:
-                del self._behind[user]
-            elif user in failed:
-                late.append(user)
-            else:
+            if behind:
                 self._turns.append(behind.popleft())
-        return late
+            else:
+                del self._behind[user]
 
     def clear(self) -> None:
         """Forget what is not in flight; it is still in the outbox, from where it is brought again."""
         self.watermark = self.tried_up_to
+        for each in chain(self._queue, self._turns, *self._behind.values()):
+            self._forget(each)
         for turn in self._turns:
             if turn.user_key is not None:
                 self._behind.pop(turn.user_key, None)
-        for each in chain(self._queue, self._turns, *self._behind.values()):
-            self._forget(each)
         for behind in self._behind.values():
             behind.clear()
         self._queue.clear()
