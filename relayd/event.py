@@ -15,7 +15,8 @@ for the others: it says which rule is broken, or mends what real SDKs are known 
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from uuid import uuid4
@@ -36,6 +37,9 @@ Extras = Mapping[int, bytes]
 _encode = msgspec.json.Encoder().encode
 _encode_lines = msgspec.json.Encoder().encode_lines
 _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+_UTC_ENDS = ("Z", "+00:00")
+_FRACTIONS = {f".{number:03d}": number for number in range(1000)}
+_FRACTION_TEXTS = tuple(f".{number:03d}Z" for number in range(1000))
 _EMPTY_ARRAY = re.compile(rb"\[\s*\]")
 _OBJECT_OR_NULL = b"{n"
 
@@ -89,15 +93,16 @@ class Arrival(Struct, frozen=True):
     ip: str | None = None
     sent_at: Text = UNSET
     """The batch's ``sentAt``; it wins over an event's own, which a forwarding relay leaves from the first hop."""
-    sent: int | None = None
-    """``sent_at`` in Unix milliseconds, when it is a time."""
+    shift: int | None = None
+    """Milliseconds by which the client's clock is behind: ``received`` less ``sent_at``, when that is a time."""
     context: Raw = ABSENT
     integrations: Raw = ABSENT
 
 
 @lru_cache(maxsize=4096)
 def _unix_second(text: str) -> int:
-    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
+    """Unix milliseconds of a whole second in UTC."""
+    return round(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) * 1000
 
 
 @lru_cache(maxsize=4096)
@@ -108,8 +113,9 @@ def _second_text(unix: int) -> str:
 def parse_time(text: str) -> int | None:
     """Unix milliseconds of an ISO 8601 time (one without a zone is UTC); None for a text that is none."""
     try:
-        if text[23:] in ("Z", "+00:00") and text[19] == ".":  # as most SDKs write it
-            return _unix_second(text[:19]) * 1000 + int(text[20:23])
+        fraction = _FRACTIONS.get(text[19:23])
+        if fraction is not None and text[23:] in _UTC_ENDS:  # as most SDKs write it
+            return _unix_second(text[:19]) + fraction
         moment = datetime.fromisoformat(text)
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
@@ -123,35 +129,72 @@ def format_time(milliseconds: int) -> str:
 
     Raises ``ValueError``, ``OverflowError`` or ``OSError`` outside the years 1 to 9999.
     """
-    second = milliseconds // 1000
-    return f"{_second_text(second)}.{milliseconds - second * 1000:03d}Z"
+    return _second_text(milliseconds // 1000) + _FRACTION_TEXTS[milliseconds % 1000]
 
 
-def normalise(event: Event, arrival: Arrival, kind: str | None = None) -> None:
-    """Make ``event`` what the journal keeps, in place.
+def corrected(client: str, shift: int | None) -> str | None:
+    """A client's time, ``shift`` milliseconds later; None when it is no time. Without a shift it is left as it is."""
+    time = parse_time(client)
+    if time is None or shift is None:
+        return None if time is None else client
+    try:
+        return format_time(time + shift)
+    except (ValueError, OverflowError, OSError):  # a clock that is thousands of years off
+        return None
 
-    ``kind`` is the type that the route names; without it the event's own counts. Raises `Invalid`.
+
+def normalise(events: Iterable[Event], arrival: Arrival, kind: str | None, rejected: Counter[str]) -> list[Event]:
+    """Make events what the journal keeps, in place; those that break a rule are counted by code, and left out.
+
+    ``kind`` is the type that the route names; without it the events' own counts. This is the listener's hot path: an
+    event that is as usual passes it without a further call but for the correction of its time.
     """
-    if kind is not None:
-        event.type = kind
-    _require(event)
-    for raw in (event.properties, event.context, event.integrations, event.traits):
-        if raw is not ABSENT and bytes(raw)[0] not in _OBJECT_OR_NULL:
-            raise Invalid("bad_request", "properties, context, integrations and traits are objects")
-    message_id = event.message_id
-    if not message_id:
-        event.message_id = str(uuid4())
-    elif len(message_id) > MAX_MESSAGE_ID:
-        raise Invalid("id_too_long", f"messageId is longer than {MAX_MESSAGE_ID} characters")
-    event.write_key = UNSET
-    if arrival.integrations is not ABSENT:
-        event.integrations = _merge(arrival.integrations, event.integrations)
-    if arrival.context is not ABSENT:
-        event.context = _merge(arrival.context, event.context)
-    if arrival.ip is not None:
-        _fill_ip(event, arrival.ip, arrival.client_side)
-    _correct_time(event, arrival)
-    event.project_id = arrival.project
+    kept: list[Event] = []
+    ip, client_side, shift = arrival.ip, arrival.client_side, arrival.shift
+    merges = arrival.context is not ABSENT or arrival.integrations is not ABSENT
+    for event in events:
+        if kind is not None:
+            event.type = kind
+        try:
+            if event.type != "track" or not event.event or not (event.user_id or event.anonymous_id):
+                _require(event)
+            if event.properties is not ABSENT and bytes(event.properties)[0] not in _OBJECT_OR_NULL:
+                raise Invalid("properties_not_object", "properties is not an object")  # noqa: TRY301
+            if event.integrations is not ABSENT and bytes(event.integrations)[0] not in _OBJECT_OR_NULL:
+                raise Invalid("integrations_not_object", "integrations is not an object")  # noqa: TRY301
+            if event.traits is not ABSENT and bytes(event.traits)[0] not in _OBJECT_OR_NULL:
+                raise Invalid("traits_not_object", "traits is not an object")  # noqa: TRY301
+            if not event.message_id:
+                event.message_id = str(uuid4())
+            elif len(event.message_id) > MAX_MESSAGE_ID:
+                raise Invalid("id_too_long", f"messageId is longer than {MAX_MESSAGE_ID} characters")  # noqa: TRY301
+            context = bytes(event.context)
+            if context and context[0] not in _OBJECT_OR_NULL:
+                raise Invalid("context_not_object", "context is not an object")  # noqa: TRY301
+        except Invalid as invalid:
+            rejected[invalid.code] += 1
+            continue
+        if merges:
+            event.integrations = _merge(arrival.integrations, event.integrations)
+            event.context = _merge(arrival.context, event.context)
+        if ip is not None and (client_side or merges or b'"direct"' in context):
+            _fill_ip(event, ip, client_side)
+        if arrival.sent_at is not UNSET:
+            event.sent_at = arrival.sent_at
+        elif event.sent_at:
+            sent = parse_time(event.sent_at)
+            shift = None if sent is None else arrival.received - sent
+        client = event.timestamp or event.original_timestamp  # the second is what rudder-sdk-node sends
+        event.timestamp = corrected(client, shift) if client else None
+        if event.timestamp is None:
+            event.timestamp = arrival.received_at
+        if client and event.original_timestamp is UNSET:
+            event.original_timestamp = client
+        event.received_at = arrival.received_at
+        event.project_id = arrival.project
+        event.write_key = UNSET
+        kept.append(event)
+    return kept
 
 
 def encode_lines(events: Sequence[Event], extras: Extras) -> bytes:
@@ -190,6 +233,8 @@ def _require(event: Event) -> None:
 
 def _merge(under: Raw, over: Raw) -> Raw:
     """Both objects in one; where both have a key, ``over`` has its way."""
+    if under is ABSENT:
+        return over
     if bytes(over) in (b"", b"null", b"{}"):
         return under
     return Raw(_encode({**_decode_fields(under), **_decode_fields(over)}))
@@ -205,31 +250,6 @@ def _fill_ip(event: Event, ip: str, client_side: bool) -> None:
         return
     context["ip"] = Raw(_encode(ip))
     event.context = Raw(_encode(context))
-
-
-def _correct_time(event: Event, arrival: Arrival) -> None:
-    event.received_at = arrival.received_at
-    sent = arrival.sent
-    if arrival.sent_at is not UNSET:
-        event.sent_at = arrival.sent_at
-    elif event.sent_at:
-        sent = parse_time(event.sent_at)
-    client = event.timestamp or event.original_timestamp  # the second is what rudder-sdk-node sends
-    if not client:
-        event.timestamp = arrival.received_at
-        return
-    if event.original_timestamp is UNSET:
-        event.original_timestamp = client
-    original = parse_time(client)
-    if original is None:
-        event.timestamp = arrival.received_at
-    elif sent is None:
-        event.timestamp = client
-    else:
-        try:
-            event.timestamp = format_time(original + arrival.received - sent)
-        except (ValueError, OverflowError, OSError):  # a clock that is thousands of years off
-            event.timestamp = arrival.received_at
 
 
 _FIELDS = {each.encode_name: each.name for each in msgspec.structs.fields(Event)}

@@ -20,12 +20,11 @@ A file that is none is replaced, with a warning: duplicates within the window th
 import mmap
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from sys import byteorder
 
 import structlog
-from xxhash import xxh3_128_digest
+from xxhash import xxh3_128_intdigest
 
 _log = structlog.get_logger(__name__)
 
@@ -35,7 +34,7 @@ _KIND, _MAX_IDS, _SEED, _COVERED, _FIRST, _COMMITTED, _NEXT, _CLEAN, _BOOT, _BOO
 """The header's cells. Ids are numbered in the order they came; id n is at position n modulo max_ids."""
 _HEADER = mmap.PAGESIZE
 _DIGEST = 16
-_WORDS = _DIGEST // 4
+_LOW = 2**64 - 1
 
 
 def _boot_id() -> tuple[int, int]:
@@ -67,9 +66,12 @@ class Dedupe:
         self._header[_CLEAN] = 0
         self._header[_BOOT], self._header[_BOOT_2] = _boot_id()
 
-    def add(self, message_id: str, now: int) -> bool:
-        """Remember the id, provisionally; False when it is known already. ``now`` is in Unix seconds."""
-        return self._insert(xxh3_128_digest(message_id.encode("utf-8", "surrogatepass"), self._seed), now)
+    def add(self, message_ids: Iterable[str], now: int) -> list[bool]:
+        """Remember the ids, provisionally; for each, whether it is new. ``now`` is in Unix seconds."""
+        seed = self._seed
+        return self._insert(
+            (xxh3_128_intdigest(each.encode("utf-8", "surrogatepass"), seed) for each in message_ids), now
+        )
 
     def mark(self) -> int:
         """How far ids were added; for `commit`."""
@@ -101,33 +103,39 @@ class Dedupe:
         self.rollback()
         self._header[_CLEAN] = 1
         self._file.flush()
-        for view in (self._header, self._times, self._slots, self._words, self._ring, self._view):
+        for view in (self._header, self._times, self._slots, self._ring, self._view):
             view.release()
         self._file.close()
 
     def __len__(self) -> int:
         return self._next - self._first
 
-    def _insert(self, digest: bytes, seconds: int) -> bool:
-        slots, ring, mask = self._slots, self._ring, self._mask
-        home = slot = int.from_bytes(digest[:4], byteorder) & mask
-        while occupant := slots[slot]:
-            at = (occupant - 1) * _DIGEST
-            if ring[at : at + _DIGEST] == digest:
-                return False
-            slot = (slot + 1) & mask
-        if self._next - self._first == self._max_ids:
-            self._evict()
-            slot = home  # closing the evicted id's gap may have opened a nearer slot, or filled this one
-            while slots[slot]:
+    def _insert(self, digests: Iterable[int], seconds: int) -> list[bool]:
+        slots, ring, header, mask, max_ids = self._slots, self._ring, self._header, self._mask, self._max_ids
+        new = []
+        for digest in digests:
+            low, high = digest & _LOW, digest >> 64
+            slot = low & mask
+            while occupant := slots[slot]:
+                at = 2 * occupant - 2
+                if ring[at] == low and ring[at + 1] == high:
+                    break
                 slot = (slot + 1) & mask
-        position = self._next % self._max_ids
-        self._next += 1
-        self._header[_NEXT] = self._next  # before the slot, so that a crash leaves nothing that rollback does not see
-        ring[position * _DIGEST : (position + 1) * _DIGEST] = digest
-        self._times[position] = seconds
-        slots[slot] = position + 1
-        return True
+            new.append(not occupant)
+            if occupant:
+                continue
+            if self._next - self._first == max_ids:
+                self._evict()
+                slot = low & mask  # closing the evicted id's gap may have opened a nearer slot, or filled this one
+                while slots[slot]:
+                    slot = (slot + 1) & mask
+            position = self._next % max_ids
+            self._next += 1
+            header[_NEXT] = self._next  # before the slot, so that a crash leaves nothing that rollback does not see
+            ring[2 * position], ring[2 * position + 1] = low, high
+            self._times[position] = seconds
+            slots[slot] = position + 1
+        return new
 
     def _evict(self) -> None:
         self._remove(self._first % self._max_ids)
@@ -136,15 +144,15 @@ class Dedupe:
 
     def _remove(self, position: int) -> None:
         """Empty the slot of the id at ``position``, and move up those that linear probing put behind it."""
-        slots, words, mask = self._slots, self._words, self._mask
-        gap = words[position * _WORDS] & mask
+        slots, ring, mask = self._slots, self._ring, self._mask
+        gap = ring[2 * position] & mask
         while slots[gap] != position + 1:
             if not slots[gap]:
                 return  # a crash came before its slot was written, or after it was emptied
             gap = (gap + 1) & mask
         slot = gap
         while occupant := slots[slot := (slot + 1) & mask]:
-            if (slot - words[(occupant - 1) * _WORDS]) & mask >= (slot - gap) & mask:
+            if (slot - ring[2 * occupant - 2]) & mask >= (slot - gap) & mask:
                 slots[gap] = occupant
                 gap = slot
         slots[gap] = 0
@@ -162,7 +170,7 @@ class Dedupe:
         self._header[_KIND], self._header[_MAX_IDS] = _MAGIC, self._max_ids
         self._first = self._committed = self._next = 0
         for digest, seconds in entries:
-            self._insert(digest, seconds)
+            self._insert((digest,), seconds)
         self.commit(self._next, 0)
 
     def _map(self) -> None:
@@ -173,8 +181,7 @@ class Dedupe:
         self._header = self._view[: _CELLS * 8].cast("Q")
         self._times = self._view[times:slots].cast("I")
         self._slots = self._view[slots:ring].cast("I")
-        self._ring = self._view[ring:]
-        self._words = self._ring.cast("I")
+        self._ring = self._view[ring:].cast("Q")
         self._seed = self._header[_SEED]
 
 
@@ -183,8 +190,8 @@ def _slots(max_ids: int) -> int:
 
 
 def _offsets(max_ids: int) -> tuple[int, int, int]:
-    """Where the times, the slots and the ring begin."""
-    slots = _HEADER + 4 * max_ids
+    """Where the times, the slots and the ring begin, each at a multiple of eight bytes."""
+    slots = _HEADER + 8 * ((max_ids + 1) // 2)
     return _HEADER, slots, slots + 4 * _slots(max_ids)
 
 
@@ -203,12 +210,12 @@ def _read(path: Path) -> tuple[int, ...] | None:
     return None
 
 
-def _entries(path: Path, cells: tuple[int, ...]) -> Iterator[tuple[bytes, int]]:
+def _entries(path: Path, cells: tuple[int, ...]) -> Iterator[tuple[int, int]]:
     """Digests and times of the ids in a file, oldest first."""
     max_ids = cells[_MAX_IDS]
-    data = path.read_bytes()
+    data = memoryview(path.read_bytes())
     times_at, slots_at, ring_at = _offsets(max_ids)
-    times = memoryview(data)[times_at:slots_at].cast("I")
+    times, ring = data[times_at:slots_at].cast("I"), data[ring_at:].cast("Q")
     for number in range(cells[_FIRST], cells[_COMMITTED]):
         at = number % max_ids
-        yield data[ring_at + at * _DIGEST : ring_at + (at + 1) * _DIGEST], times[at]
+        yield ring[2 * at] | ring[2 * at + 1] << 64, times[at]

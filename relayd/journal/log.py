@@ -349,7 +349,7 @@ def _recover(active: Segment, dedupe: Dedupe) -> int:
     """Scan the last segment, cut off its torn tail, and return its size."""
 
     def visit(head: Head) -> None:
-        dedupe.add(head.messageId, int(head.receivedAt.timestamp()))
+        dedupe.add((head.messageId,), int(head.receivedAt.timestamp()))
 
     length = active.path.stat().st_size
     start = max(dedupe.covered - active.base, 0)

@@ -16,6 +16,7 @@ import binascii
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import compress
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -282,6 +283,7 @@ class Tracking:
 
     def _arrival(self, name: str, source: model.Source, parsed: Parsed, request: Request, now: float) -> Arrival:
         received = int(now * 1000)
+        sent = parse_time(parsed.sent_at) if parsed.sent_at else None
         return Arrival(
             project=name,
             received=received,
@@ -289,20 +291,13 @@ class Tracking:
             client_side=source.type in ("web", "mobile"),
             ip=self._proxies.client(request),
             sent_at=parsed.sent_at,
-            sent=parse_time(parsed.sent_at) if parsed.sent_at else None,
+            shift=None if sent is None else received - sent,
             context=parsed.context,
             integrations=parsed.integrations,
         )
 
     def _normalise(self, parsed: Parsed, arrival: Arrival, kind: str | None) -> list[Event]:
-        kept = []
-        for event in parsed.events:
-            try:
-                normalise(event, arrival, kind)
-            except Invalid as invalid:
-                parsed.rejected[invalid.code] += 1
-            else:
-                kept.append(event)
+        kept = normalise(parsed.events, arrival, kind, parsed.rejected)
         if parsed.extras and len(kept) < len(parsed.events):
             parsed.extras = _extras_of(kept, parsed.events, parsed.extras)
         return kept
@@ -325,7 +320,8 @@ class Tracking:
         """The events whose messageIds are new; from here on they are remembered, unless the commit fails."""
         dedupe = self._journal.dedupe
         dedupe.expire(now)
-        return [event for event in events if dedupe.add(event.message_id or "", now)]
+        new = dedupe.add([event.message_id or "" for event in events], now)
+        return events if all(new) else list(compress(events, new))
 
     def _warn_of_unknown(self, request: Request) -> None:
         now = time.monotonic()

@@ -38,7 +38,7 @@ class Model(RuleBasedStateMachine):
     def add(self, number: int) -> None:
         message_id = f"id-{number}"
         known = message_id in self.committed or message_id in self.provisional
-        assert self.real.add(message_id, self.now) is not known
+        assert self.real.add([message_id], self.now) == [not known]
         if not known:
             if len(self.committed) + len(self.provisional) == MAX_IDS:
                 (self.committed or self.provisional).popitem(last=False)
@@ -95,22 +95,20 @@ TestModel.settings = settings(max_examples=60, stateful_step_count=60, deadline=
 
 def test_a_larger_or_smaller_limit_keeps_the_newest_ids(path: Path) -> None:
     seen = Dedupe(path, max_ids=100, window=1000)
-    for number in range(60):
-        seen.add(str(number), 1)
+    seen.add(map(str, range(60)), 1)
     seen.commit(seen.mark(), 0)
     seen.close()
     fewer = Dedupe(path, max_ids=10, window=1000)
     assert len(fewer) == 10
-    assert not any(fewer.add(str(number), 2) for number in range(50, 60))
-    assert fewer.add("49", 2)
+    assert fewer.add(map(str, range(50, 60)), 2) == [False] * 10
+    assert fewer.add(["49"], 2) == [True]
     fewer.close()
 
 
 def test_a_damaged_file_is_replaced_and_the_index_works(path: Path) -> None:
     path.write_bytes(b"not a dedupe file")
     seen = Dedupe(path, max_ids=10, window=1000)
-    assert seen.add("a", 1)
-    assert not seen.add("a", 1)
+    assert seen.add(["a", "a"], 1) == [True, False]
     seen.close()
 
 

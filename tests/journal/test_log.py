@@ -134,8 +134,8 @@ async def test_ids_of_the_journal_are_known_after_a_crash_that_lost_the_index(tm
         await journal.append(line(1), "web", 1)
     (tmp_path / "dedupe").unlink()
     async with running(tmp_path) as journal:
-        assert not journal.dedupe.add("id-1", 1)
-        assert journal.dedupe.add("id-2", 1)
+        assert journal.dedupe.add(["id-1"], 1) == [False]
+        assert journal.dedupe.add(["id-2"], 1) == [True]
 
 
 async def test_a_commit_that_fails_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,11 +147,11 @@ async def test_a_commit_that_fails_leaves_no_trace(tmp_path: Path, monkeypatch: 
             raise OSError(5, "Input/output error")
 
         monkeypatch.setattr(os, "fdatasync", refuse)
-        assert journal.dedupe.add("id-2", 1)
+        assert journal.dedupe.add(["id-2"], 1) == [True]
         with pytest.raises(OSError, match="Input/output"):
             await journal.append(line(2), "web", 1)
         monkeypatch.setattr(os, "fdatasync", real)
-        assert journal.dedupe.add("id-2", 1)
+        assert journal.dedupe.add(["id-2"], 1) == [True]
         await journal.append(line(2), "web", 1)
         await journal.append(line(3), "web", 1)
         assert everything(tmp_path, journal.head) == line(1) + line(2) + line(3)
@@ -169,14 +169,14 @@ async def test_ids_that_arrive_during_a_commit_are_not_taken_for_committed(
     async with running(tmp_path) as journal:
         monkeypatch.setattr(os, "fdatasync", slow)
         async with trio.open_nursery() as nursery:
-            journal.dedupe.add("id-1", 1)
+            journal.dedupe.add(["id-1"], 1)
             nursery.start_soon(journal.append, line(1), "web", 1)
             await until(syncing.is_set)
-            journal.dedupe.add("id-2", 1)
+            journal.dedupe.add(["id-2"], 1)
             go_on.set()
         journal.dedupe.rollback()
-        assert not journal.dedupe.add("id-1", 1)
-        assert journal.dedupe.add("id-2", 1)
+        assert journal.dedupe.add(["id-1"], 1) == [False]
+        assert journal.dedupe.add(["id-2"], 1) == [True]
 
 
 async def test_it_refuses_before_memory_or_disk_run_out(tmp_path: Path) -> None:
