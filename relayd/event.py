@@ -44,30 +44,33 @@ _EMPTY_ARRAY = re.compile(rb"\[\s*\]")
 _OBJECT_OR_NULL = b"{n"
 
 
-class Event(Struct, omit_defaults=True, forbid_unknown_fields=True, rename="camel"):
-    """An event as it is sent and, once normalised, as it is kept; null and missing stay apart."""
+class Event(Struct, omit_defaults=True, forbid_unknown_fields=True, rename="camel", gc=False):
+    """An event as it is sent and, once normalised, as it is kept; null and missing stay apart.
 
-    type: Text = UNSET
-    message_id: Text = UNSET
-    user_id: Text = UNSET
+    The order is that of the journal's lines, and near to what SDKs send, which is decoded a tenth faster.
+    """
+
+    timestamp: Text = UNSET
+    integrations: Raw = ABSENT
     anonymous_id: Text = UNSET
-    previous_id: Text = UNSET
-    group_id: Text = UNSET
     event: Text = UNSET
-    name: Text = UNSET
-    category: Text = UNSET
+    type: Text = UNSET
     properties: Raw = ABSENT
     traits: Raw = ABSENT
     context: Raw = ABSENT
-    integrations: Raw = ABSENT
-    timestamp: Text = UNSET
+    user_id: Text = UNSET
+    message_id: Text = UNSET
+    metadata: Raw = field(default=ABSENT, name="_metadata")
+    group_id: Text = UNSET
+    previous_id: Text = UNSET
+    name: Text = UNSET
+    category: Text = UNSET
+    channel: Raw = ABSENT
+    version: Raw = ABSENT
     original_timestamp: Text = UNSET
     sent_at: Text = UNSET
     received_at: Text = UNSET
     project_id: Text = UNSET
-    channel: Raw = ABSENT
-    version: Raw = ABSENT
-    metadata: Raw = field(default=ABSENT, name="_metadata")
     write_key: Text = UNSET
 
 
@@ -134,13 +137,27 @@ def format_time(milliseconds: int) -> str:
 
 def corrected(client: str, shift: int | None) -> str | None:
     """A client's time, ``shift`` milliseconds later; None when it is no time. Without a shift it is left as it is."""
-    time = parse_time(client)
-    if time is None or shift is None:
-        return None if time is None else client
     try:
+        fraction = _FRACTIONS.get(client[19:23])
+        if fraction is not None and shift is not None and client[23:] in _UTC_ENDS:  # as most SDKs write it
+            offset, second, following = _shifted_second(client[:19], shift)
+            fraction += offset
+            return (
+                second + _FRACTION_TEXTS[fraction] if fraction < 1000 else following + _FRACTION_TEXTS[fraction - 1000]
+            )
+        time = parse_time(client)
+        if time is None or shift is None:
+            return None if time is None else client
         return format_time(time + shift)
-    except (ValueError, OverflowError, OSError):  # a clock that is thousands of years off
+    except (ValueError, OverflowError, OSError):  # no time, or by a clock that is thousands of years off
         return None
+
+
+@lru_cache(maxsize=4096)
+def _shifted_second(text: str, shift: int) -> tuple[int, str, str]:
+    """A whole second, ``shift`` milliseconds later: milliseconds behind a second, that second, and the next one."""
+    second, offset = divmod(_unix_second(text) + shift, 1000)
+    return offset, _second_text(second), _second_text(second + 1)
 
 
 def normalise(events: Iterable[Event], arrival: Arrival, kind: str | None, rejected: Counter[str]) -> list[Event]:

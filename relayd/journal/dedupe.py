@@ -21,6 +21,7 @@ import mmap
 import os
 import secrets
 from collections.abc import Iterable, Iterator
+from itertools import repeat
 from pathlib import Path
 
 import structlog
@@ -68,10 +69,7 @@ class Dedupe:
 
     def add(self, message_ids: Iterable[str], now: int) -> list[bool]:
         """Remember the ids, provisionally; for each, whether it is new. ``now`` is in Unix seconds."""
-        seed = self._seed
-        return self._insert(
-            (xxh3_128_intdigest(each.encode("utf-8", "surrogatepass"), seed) for each in message_ids), now
-        )
+        return self._insert(map(xxh3_128_intdigest, map(str.encode, message_ids), repeat(self._seed)), now)
 
     def mark(self) -> int:
         """How far ids were added; for `commit`."""

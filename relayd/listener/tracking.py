@@ -305,11 +305,9 @@ class Tracking:
     def _within_limit(self, events: list[Event], lines: bytes, parsed: Parsed) -> bytes:
         """The lines without those that are too long, which leave ``events`` too."""
         limit = self._limits.max_event
-        if len(lines) <= limit:
+        if _all_within(lines, limit):
             return lines
         sizes = [len(line) for line in lines.split(b"\n")[:-1]]
-        if max(sizes) <= limit:
-            return lines
         before = list(events)
         events[:] = [event for event, size in zip(before, sizes, strict=True) if size <= limit]
         parsed.rejected["message_too_large"] += len(before) - len(events)
@@ -355,6 +353,17 @@ def _extras_of(events: Sequence[Event], among: Sequence[Event], extras: Mapping[
     places = {id(event): place for place, event in enumerate(events)}
     found = ((places.get(id(among[old])), extra) for old, extra in extras.items())
     return {place: extra for place, extra in found if place is not None}
+
+
+def _all_within(lines: bytes, limit: int) -> bool:
+    """Whether no line is longer than ``limit``: from each place, the last line end within reach is the next place."""
+    place, last = 0, len(lines) - limit - 1
+    while place < last:
+        end = lines.rfind(b"\n", place, place + limit + 1)
+        if end < 0:
+            return False
+        place = end + 1
+    return True
 
 
 def _basic_user(authorization: str) -> str | None:
