@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from base64 import b64encode
 from collections.abc import Callable, Iterable, MutableMapping
 from typing import Any
 
@@ -13,8 +14,9 @@ REDACTED = "[redacted]"
 
 
 def redactor(secrets: Iterable[str]) -> Callable[[str], str]:
-    """A function that puts `REDACTED` in place of every secret in a text; the longest first."""
-    ordered = sorted(secrets, key=len, reverse=True)
+    """A function that puts `REDACTED` in place of every secret in a text, also as HTTP Basic sends it."""
+    known = {form for secret in secrets for form in (secret, b64encode(f"{secret}:".encode()).decode().rstrip("="))}
+    ordered = sorted(known, key=len, reverse=True)
 
     def redact(text: str) -> str:
         for secret in ordered:
