@@ -1,6 +1,5 @@
 """A daemon as users run it: a process of its own, on a state directory that outlives it."""
 
-import signal
 import socket
 import subprocess
 import sys
@@ -45,12 +44,21 @@ class Relay:
 
     async def start(self) -> Self:
         """Start it, and return when it answers."""
+        self.spawn()
+        await until(self._answers)
+        return self
+
+    def spawn(self) -> None:
+        """Start it, and do not wait."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "relayd", "run", "-c", str(self.config)], stdout=log, stderr=log
             )
-        await until(self._answers)
-        return self
+
+    def terminate(self) -> None:
+        """Ask it to end, and do not wait."""
+        assert self._process is not None
+        self._process.terminate()
 
     def kill(self) -> None:
         """SIGKILL, and return when it is gone."""
@@ -58,10 +66,10 @@ class Relay:
         self._process.kill()
         self._process.wait()
 
-    async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+    async def stop(self) -> int:
         """Ask it to end, and return its exit code."""
+        self.terminate()
         assert self._process is not None
-        self._process.send_signal(number)
         await until(lambda: self._process is not None and self._process.poll() is not None)
         return self._process.returncode
 
@@ -72,21 +80,25 @@ class Relay:
             answer: dict[str, Any] = client.get("http://relayd/status").raise_for_status().json()
             return answer
 
-    async def drained(self, received: int, seconds: float = 60) -> dict[str, Any]:
-        """Return the status once every destination has read ``received`` events, and nothing is pending."""
+    async def drained(self, received: int | None = None, seconds: float = 60) -> dict[str, Any]:
+        """Return the status once every destination has read the whole journal, and nothing is pending.
+
+        With ``received`` it has to be exactly so many events.
+        """
         status: dict[str, Any] = {}
-
-        def settled() -> bool:
-            nonlocal status
-            status = self.status()
-            each = status["destinations"].values()
-            return all(one["received"] == received and not one["pending"] and not one["in_flight"] for one in each)
-
-        try:
-            await until(settled, seconds)
-        except trio.TooSlowError:
-            raise AssertionError(f"not drained: {status}\n{self.log.read_text()[-2000:]}") from None
-        return status
+        with trio.move_on_after(seconds):
+            while True:
+                status = await trio.to_thread.run_sync(self.status)
+                if all(
+                    each["cursor"] == status["journal"]["head"]
+                    and received in (None, each["received"])
+                    and not each["pending"]
+                    and not each["in_flight"]
+                    for each in status["destinations"].values()
+                ):
+                    return status
+                await trio.sleep(0.1)
+        raise AssertionError(f"not drained: {status['destinations']}\n{self.log.read_text()[-2000:]}")
 
     def journal(self) -> Iterator[dict[str, Any]]:
         """The events of the journal and the archive, read without relayd's own reader."""
