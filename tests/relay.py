@@ -1,5 +1,6 @@
 """A daemon as users run it: a process of its own, on a state directory that outlives it."""
 
+import signal
 import socket
 import subprocess
 import sys
@@ -66,10 +67,10 @@ class Relay:
         self._process.kill()
         self._process.wait()
 
-    async def stop(self) -> int:
+    async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Ask it to end, and return its exit code."""
-        self.terminate()
         assert self._process is not None
+        self._process.send_signal(number)
         await until(lambda: self._process is not None and self._process.poll() is not None)
         return self._process.returncode
 
