@@ -5,10 +5,9 @@ from collections.abc import Callable, Sequence
 import trio
 from msgspec import Struct, field
 
-from relayd.delivery import outcome as outcomes
 from relayd.delivery.latency import bucket
 from relayd.delivery.outbox import BEHIND, Delivery, Hold, Results, Retry
-from relayd.delivery.outcome import Event, Outcome
+from relayd.delivery.outcome import EXPIRED, TRANSITIONS, Event, Outcome, State
 from relayd.delivery.schedule import Policy, next_due
 
 
@@ -35,48 +34,58 @@ def settle(entries: Sequence[Ended], policy: Policy, random: Callable[[], float]
     results = Results([], [], [], [], {})
     for entry in entries:
         results.behind += entry.behind
-        waiting: set[str] = set()
+        failed_users: set[str | None] = set()
         for each, result in zip(entry.batch, entry.outcomes, strict=True):
-            delivered = result.event is Event.DELIVER
-            _count(results, "attempts:ok" if delivered else "attempts:failed")
-            if not each.attempts:
-                _count(results, "first_attempts:ok" if delivered else "first_attempts:failed")
-            if delivered:
-                _count(results, "delivered")
-                _count(results, f"latency:{bucket(max(entry.at - each.received / 1000, 0))}")
-                results.delivered.append(each)
-            else:
-                _fail(results, each, result, entry.at, policy, random, waiting)
+            _settle_one(results, each, result, entry.at, policy, random, failed_users)
     return results
 
 
-def _fail(
+def _settle_one(
     results: Results,
     each: Delivery,
     result: Outcome,
     at: float,
     policy: Policy,
     random: Callable[[], float],
-    waiting: set[str],
+    failed_users: set[str | None],
 ) -> None:
+    """``failed_users`` are those with a failed event before in the batch; theirs is added."""
     now = round(at * 1000)
-    first = now if each.first_attempt is None else each.first_attempt
-    attempts, reason, detail, due = each.attempts + 1, result.reason, result.detail, None
-    if result.event is Event.FAIL:
-        due = next_due(
+    attempts, first = each.attempts + 1, now if each.first_attempt is None else each.first_attempt
+    event, due = result.event, 0.0
+    if event is Event.FAIL:
+        again = next_due(
             policy, attempts=attempts, first=first / 1000, now=at, retry_after=result.retry_after, random=random
         )
-        if due is None:
-            reason, detail = outcomes.EXPIRED, f"{result.reason}: {result.detail}"
-    if due is None:
-        _count(results, "failed")
-        _count(results, f"failed:{reason}")
-        results.holds.append(Hold(each, attempts, first, now, reason, detail))
-        return
-    behind = each.user_key in waiting
-    if each.user_key is not None:
-        waiting.add(each.user_key)
-    results.retries.append(Retry(each, attempts, first, BEHIND if behind else round(due * 1000), reason, detail))
+        if again is None:
+            event = Event.EXPIRE
+        else:
+            due = again
+    kind = "ok" if event is Event.DELIVER else "failed"
+    _count(results, f"attempts:{kind}")
+    if not each.attempts:
+        _count(results, f"first_attempts:{kind}")
+    match TRANSITIONS[State.IN_FLIGHT, event]:
+        case State.DELIVERED:
+            _count(results, "delivered")
+            _count(results, f"latency:{bucket(max(at - each.received / 1000, 0))}")
+            results.delivered.append(each)
+        case State.PENDING:
+            behind = each.user_key in failed_users
+            if each.user_key is not None:
+                failed_users.add(each.user_key)
+            retry_at = BEHIND if behind else round(due * 1000)
+            results.retries.append(Retry(each, attempts, first, retry_at, result.reason, result.detail))
+        case State.EXPIRED:
+            _hold(results, Hold(each, attempts, first, now, EXPIRED, f"{result.reason}: {result.detail}"))
+        case State.HELD:
+            _hold(results, Hold(each, attempts, first, now, result.reason, result.detail))
+
+
+def _hold(results: Results, hold: Hold) -> None:
+    _count(results, "failed")
+    _count(results, f"failed:{hold.reason}")
+    results.holds.append(hold)
 
 
 def _count(results: Results, name: str) -> None:
