@@ -1,31 +1,43 @@
 """The configuration as types: each key, its default and what it means. These structs are the reference;
 ``relayd check --reference`` prints them, and ``conf/relayd.toml`` is that print.
 
-Durations are ``units.Duration`` (seconds), sizes ``units.Size`` (bytes, "KB" is 1,024), rates ``units.Rate`` (a second).
+Durations are ``units.Duration`` (seconds), sizes ``units.Size`` (bytes, "KB" is 1,024) and rates ``units.Rate``
+(a second).
 """
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
 from relayd.config.units import Duration, Rate, Size
 
-
 KB, MB, GB = 2**10, 2**20, 2**30
 
 
-class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One table of the configuration."""
+class Section(Struct, frozen=True, forbid_unknown_fields=True):
+    """One table of the configuration. Subclasses repeat ``frozen=True``, which mypy does not inherit."""
 
 
-def doc(text: str, **constraints: int) -> Meta:
-    """The line of explanation of a key, with its bounds (``ge``, ``le``, ``min_length``)."""
-    return Meta(description=text, **constraints)
+def doc(text: str, *, example: object = None, **bounds: Any) -> Meta:
+    """The line of explanation of a key, with its bounds (``gt``, ``ge``, ``le``, ``min_length``).
+
+    The reference shows ``example`` where there is no default to show.
+    """
+    return _meta(text, example, None, bounds)
 
 
-class Daemon(Section):
+def secret(text: str, *, example: object = None, **bounds: Any) -> Meta:
+    """`doc` for a key whose value, or all that is in it, must not be seen: logs redact it, no error shows it."""
+    return _meta(text, example, {"secret": True}, bounds)
+
+
+def _meta(text: str, example: object, extra: dict[str, bool] | None, bounds: dict[str, Any]) -> Meta:
+    return Meta(description=text, examples=None if example is None else [example], extra=extra, **bounds)
+
+
+class Daemon(Section, frozen=True):
     """The process."""
 
     state_dir: Annotated[str, doc("where everything is kept; empty: $STATE_DIRECTORY, else ./state")] = ""
@@ -36,7 +48,7 @@ class Daemon(Section):
     drain_timeout: Annotated[Duration, doc("at a stop, how long what is in flight may take to finish")] = Duration(10)
 
 
-class Listener(Section):
+class Listener(Section, frozen=True):
     """Where applications send their events (Segment's Tracking API)."""
 
     bind: Annotated[str, doc('"HOST:PORT", "[IPV6]:PORT" or "unix:PATH"')] = "127.0.0.1:8088"
@@ -53,28 +65,28 @@ class Listener(Section):
     max_event: Annotated[Size, doc("bytes of one event", ge=1024)] = Size(32 * KB)
     max_batch: Annotated[int, doc("events of a batch", ge=1)] = 2500
     max_buffered: Annotated[
-        Size, doc("bytes of bodies being read, and again of events awaiting their commit; above: 503", ge=1_000_000)
+        Size, doc("bytes of bodies being read, and again of events awaiting their commit; above: 503", ge=MB)
     ] = Size(64 * MB)
-    head_timeout: Annotated[Duration, doc("to send a request's head")] = Duration(10)
-    body_timeout: Annotated[Duration, doc("to send a request's body")] = Duration(30)
-    idle_timeout: Annotated[Duration, doc("an idle connection is kept open so long")] = Duration(75)
+    head_timeout: Annotated[Duration, doc("to send a request's head", gt=0)] = Duration(10)
+    body_timeout: Annotated[Duration, doc("to send a request's body", gt=0)] = Duration(30)
+    idle_timeout: Annotated[Duration, doc("an idle connection is kept open so long", gt=0)] = Duration(75)
 
 
-class Admin(Section):
+class Admin(Section, frozen=True):
     """The control socket that `relayd status` and the other commands talk to."""
 
     bind: Annotated[str, doc('"unix:PATH" (relative to state_dir), or "HOST:PORT" with a token')] = "unix:relayd.sock"
-    token: Annotated[str, doc("bearer token, required when bind is a TCP address")] = ""
+    token: Annotated[str, secret("bearer token, required when bind is a TCP address")] = ""
 
 
-class Journal(Section):
+class Journal(Section, frozen=True):
     """The append-only log of all events."""
 
     fsync: Annotated[
         Literal["always", "interval", "never"],
-        doc("always: 200 means on disk; interval: at most fsync_interval may be lost to a power cut; never: the kernel decides"),
+        doc("always: 200 means on disk; interval: a power cut may cost fsync_interval; never: the kernel decides"),
     ] = "always"
-    fsync_interval: Annotated[Duration, doc('between syncs with fsync = "interval"')] = Duration(0.2)
+    fsync_interval: Annotated[Duration, doc('between syncs with fsync = "interval"', gt=0)] = Duration(0.2)
     segment_size: Annotated[Size, doc("a segment this large is sealed and compressed into the archive", ge=1024)] = (
         Size(64 * MB)
     )
@@ -85,7 +97,7 @@ class Journal(Section):
     min_free: Annotated[Size, doc("disk reserve; with less free, events are refused with 503")] = Size(256 * MB)
 
 
-class Dedupe(Section):
+class Dedupe(Section, frozen=True):
     """Events whose messageId was seen within the window are answered 200 and not stored again."""
 
     window: Annotated[Duration, doc("how long a messageId is remembered")] = Duration(86400)
@@ -97,11 +109,11 @@ class Dedupe(Section):
 SourceType = Literal["web", "mobile", "server"]
 
 
-class Source(Section):
+class Source(Section, frozen=True, kw_only=True):
     """Something that sends events."""
 
     type: Annotated[SourceType, doc("what kind of application sends")] = "server"
-    write_key: Annotated[str, doc("the key its SDKs are set up with", min_length=1)]
+    write_key: Annotated[str, secret("the key its SDKs are set up with", min_length=1, example="example")]
     enabled: Annotated[bool, doc("false: its events are answered 200, counted as source_disabled, and not kept")] = True
 
 
@@ -110,52 +122,58 @@ PolicyName = Literal[
 ]
 
 
-class Retry(Section):
+class Retry(Section, frozen=True):
     """When a failed delivery is tried again: the named policy, and any of its numbers overridden."""
 
-    policy: Annotated[PolicyName, doc("segment: randomized exponential within 4 h; the others as in Segment's SDKs")] = (
-        "segment"
+    policy: Annotated[
+        PolicyName, doc("segment: randomized exponential within 4 h; the others as in Segment's SDKs")
+    ] = "segment"
+    initial_wait: Annotated[Duration | None, doc("before the second attempt", example="1s")] = None
+    growth: Annotated[float | None, doc("each wait is the last one times this", ge=1, example=2.0)] = None
+    max_wait: Annotated[Duration | None, doc("no wait is longer", example="1h")] = None
+    max_attempts: Annotated[int | None, doc("attempts in all, the first included; 0: no limit", ge=0, example=10)] = (
+        None
     )
-    initial_wait: Annotated[Duration | None, doc("before the second attempt")] = None
-    growth: Annotated[float | None, doc("each wait is the last one times this", ge=1)] = None
-    max_wait: Annotated[Duration | None, doc("no wait is longer")] = None
-    max_attempts: Annotated[int | None, doc("attempts in all, the first included; 0: no limit", ge=0)] = None
-    window: Annotated[Duration | None, doc("from the first attempt to the last; 0s: no limit")] = None
-    jitter: Annotated[float | None, doc("share of each wait that is random, 0 to 1", ge=0, le=1)] = None
+    window: Annotated[Duration | None, doc("from the first attempt to the last; 0s: no limit", example="12h")] = None
+    jitter: Annotated[float | None, doc("share of each wait that is random", ge=0, le=1, example=0.5)] = None
 
 
-class Delivery(Section):
+class Delivery(Section, frozen=True):
     """How fast and in which order events go out."""
 
     concurrency: Annotated[int, doc("requests in flight at once", ge=1, le=1024)] = 32
-    rate: Annotated[Rate | None, doc('requests a second at most, such as "100/s"; unset: no limit')] = None
-    timeout: Annotated[Duration, doc("for a whole request, connecting included")] = Duration(10)
+    rate: Annotated[Rate | None, doc("requests a second at most; unset: no limit", gt=0, example="100/s")] = None
+    timeout: Annotated[Duration, doc("for a whole request, connecting included", gt=0)] = Duration(10)
     ordering: Annotated[
         Literal["none", "user"], doc("user: a user's events leave one after the other, across retries too")
     ] = "none"
-    batch_size: Annotated[int | None, doc("events a request at most; unset: the type's default", ge=1)] = None
-    batch_bytes: Annotated[Size | None, doc("bytes of a batch at most; unset: the type's default")] = None
+    batch_size: Annotated[int | None, doc("events a request at most; unset: the type's default", ge=1, example=100)] = (
+        None
+    )
+    batch_bytes: Annotated[
+        Size | None, doc("bytes of a batch at most; unset: the type's default", ge=1, example="1MB")
+    ] = None
     batch_wait: Annotated[Duration, doc("how long a batch may wait to fill")] = Duration(0)
     max_outbox: Annotated[
         int, doc("events pending or held; when full, the journal is not read further (nothing is lost)", ge=1000)
     ] = 5_000_000
 
 
-class Destination(Section):
+class Destination(Section, frozen=True, kw_only=True):
     """A tool that is fed."""
 
     type: Annotated[str, doc("webhook, segment or file")]
-    sources: Annotated[tuple[str, ...] | None, doc("names of the sources it is fed from; unset: all")] = None
+    sources: Annotated[
+        tuple[str, ...] | None, doc("names of the sources it is fed from; unset: all", example=["example"])
+    ] = None
     enabled: Annotated[bool, doc("false: it is not fed; its place in the journal is kept as long as retention")] = True
-    start: Annotated[
-        str, doc('where a new destination begins: "latest", "earliest" or an ISO 8601 time')
-    ] = "latest"
+    start: Annotated[str, doc('where a new destination begins: "latest", "earliest" or an ISO 8601 time')] = "latest"
     settings: Annotated[Mapping[str, object] | Section, doc("what the type declares")] = field(default_factory=dict)
     retry: Retry = Retry()
     delivery: Delivery = Delivery()
 
 
-class Config(Section):
+class Config(Section, frozen=True):
     """A whole configuration, checked."""
 
     include: Annotated[tuple[str, ...], doc("more files, relative to this one; globs are allowed")] = ()

@@ -54,7 +54,7 @@ class Rate(float):
     def parse(cls, text: str) -> Self:
         number, slash, unit = text.partition("/")
         if not slash or unit.strip() not in _RATES:
-            raise ValueError(f"{text!r} is not a rate such as \"100/s\"; units are {', '.join(_RATES)}")
+            raise ValueError(f'{text!r} is not a rate such as "100/s"; units are {", ".join(_RATES)}')
         return cls(_parse(number, {"": 1}, 'a rate such as "100/s"') / _RATES[unit.strip()])
 
     def __str__(self) -> str:

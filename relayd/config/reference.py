@@ -1,0 +1,108 @@
+"""The annotated reference: every key of every section with its default and its line of explanation, as valid TOML.
+
+Lines that begin with ``# `` show defaults, so uncommenting them changes nothing. Lines that begin with ``## `` are
+examples: of keys that have no default, and of destinations of the other types. ``conf/relayd.toml`` is this text.
+"""
+
+import textwrap
+from collections.abc import Container, Iterator, Mapping
+from typing import Final, Literal, get_args, get_origin
+
+from relayd.config import schema
+from relayd.config.model import Config, Destination, Section, Source
+from relayd.config.schema import REQUIRED, Key
+from relayd.config.toml import render
+
+_NOTHING: Final[Mapping[str, object]] = {}
+_COLUMN = 44
+"""Where the explanations begin, at most."""
+_WIDTH = 120
+_HEAD = """\
+# relayd's configuration. This file is the reference too: `relayd check --reference` prints it.
+#
+# Lines that begin with # show defaults: uncommenting one changes nothing. Lines that begin with ## are examples.
+# Durations are "250ms", "10s", "5m", "4h" or "30d"; sizes are "500KB", "64MB" or "20GB", and a KB is 1,024 bytes.
+# Any string may hold ${env:NAME}, ${file:PATH} or ${credential:NAME} (of systemd); "$${" is a plain "${".
+# Paths are relative to the working directory, but those of include and ${file:} to the file that names them.
+# The webhook below calls `relayd sink`, which shows what it gets. After a change: `relayd check`.
+"""
+
+
+def reference(settings: Mapping[str, type[Section]]) -> str:
+    """The reference, with a destination of each type; the first is in use, and shows all that a destination can have.
+
+    Raises ``ValueError`` for a key that has neither a default nor an example.
+    """
+    first, *others = settings
+    tables = [_table("", Config), *_inner("", Config), _table("sources.example", Source)]
+    tables += [
+        _table(f"destinations.{first}", Destination, {"type": first}),
+        _table(f"destinations.{first}.settings", settings[first]),
+        *_inner(f"destinations.{first}.", Destination),
+    ]
+    for other in others:
+        name, given = f"destinations.{other}", {"type": other}
+        tables += [
+            _table(name, Destination, given, mark="## ", only=given),
+            _table(f"{name}.settings", settings[other], mark="## "),
+        ]
+    return "\n".join([_HEAD, *tables])
+
+
+def _inner(prefix: str, section: type[Section]) -> Iterator[str]:
+    """The tables that are in a table."""
+    for key in schema.keys(section).values():
+        if key.section:
+            yield _table(f"{prefix}{key.name}", key.section)
+            yield from _inner(f"{prefix}{key.name}.", key.section)
+
+
+def _table(
+    name: str,
+    section: type[Section],
+    given: Mapping[str, object] = _NOTHING,
+    *,
+    mark: str = "",
+    only: Container[str] | None = None,
+) -> str:
+    """A header and a row for each key, with the explanations in a column."""
+    rows = [(f"{mark}[{name}]", " ".join((section.__doc__ or "").split()))] if name else []
+    rows += [
+        (_row(name, key, given, mark), _explanation(key))
+        for key in schema.keys(section).values()
+        if not _holds_tables(key) and (only is None or key.name in only)
+    ]
+    column = min(max(len(row) for row, _ in rows) + 2, _COLUMN)
+    return "".join(_lines(row, explanation, column) for row, explanation in rows)
+
+
+def _row(name: str, key: Key, given: Mapping[str, object], mark: str) -> str:
+    if key.name in given:
+        return f"{mark}{key.name} = {render(given[key.name])}"
+    if key.default is not REQUIRED and key.default is not None:
+        return f"{mark or '# '}{key.name} = {render(key.default)}"
+    if key.example is None:
+        raise ValueError(f"{name}.{key.name} has neither a default nor an example")
+    return f"{mark or ('' if key.default is REQUIRED else '## ')}{key.name} = {render(key.example)}"
+
+
+def _explanation(key: Key) -> str:
+    """What the key says of itself, and what may be written where that does not say it."""
+    parts = [key.explanation]
+    choices = get_args(key.holds) if get_origin(key.holds) is Literal else ()
+    if not all(str(each) in key.explanation for each in choices):
+        parts.append(schema.alternatives([render(each) for each in choices]))
+    parts += [f"{each.ge} to {each.le:,}" for each in key.meta if each.ge is not None and each.le is not None]
+    return "; ".join(parts)
+
+
+def _holds_tables(key: Key) -> bool:
+    """Whether what the key holds is written as tables of their own."""
+    inner = [each for member in schema.members(key.holds) for each in (member, *get_args(member))]
+    return any(isinstance(each, type) and issubclass(each, Section) for each in inner)
+
+
+def _lines(row: str, explanation: str, column: int) -> str:
+    first, *more = textwrap.wrap(explanation, _WIDTH - max(column, len(row) + 2) - 2)
+    lines = [f"{row:<{column - 2}}  # {first}", *(f"{'#':<{column}}# {each}" for each in more)]
+    return "".join(f"{line}\n" for line in lines)
