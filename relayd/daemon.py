@@ -119,6 +119,7 @@ class Daemon:
                 self._supervisor = Supervisor(
                     config.destinations, journal, config.state_dir / "outbox", redact=self._redact
                 )
+                await trio.to_thread.run_sync(self._supervisor.prepare)
                 tracking = Tracking(journal, sources=config.sources, limits=config.listener, accounts=self._accounts)
                 self._server = Server(tracking, Limits.of(config.listener))
                 admin = Server(Api(self.status, token=config.admin.token), Limits(connections=64))

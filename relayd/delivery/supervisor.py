@@ -87,6 +87,18 @@ class Supervisor:
         enabled = sum(each.enabled for each in self._destinations.values())
         return min(cursors, default=self._journal.head) if len(cursors) == enabled else 0
 
+    def prepare(self) -> None:
+        """Give each new destination its outbox and its place in the journal. Blocks.
+
+        That comes before the first event is accepted, so that "latest" means the same however a first start ends.
+        """
+        for name, config in self._destinations.items():
+            if config.enabled:
+                try:
+                    self._open(name, config).close()
+                except sqlite3.DatabaseError as error:
+                    _log.error("outbox can not be opened", destination=name, error=str(error))
+
     async def run(self) -> None:
         """Run every enabled destination's actor until all were stopped. Cancelled, it puts back what is in flight."""
         async with trio.open_nursery() as nursery:
