@@ -1,0 +1,1 @@
+"""Benchmarks of relayd, each beside its yardstick. ``scripts/bench --help`` says how to run them."""
