@@ -39,6 +39,8 @@ def render(status: Mapping[str, Any]) -> str:
     if unknown:
         lines.append(f"under a write key that no source has: {unknown:,} events, not kept")
     lines += ["", _sources(status["sources"]), "", _destinations(status["destinations"])]
+    down = {name: each for name, each in status["destinations"].items() if each["state"] == "backing_off"}
+    lines += [""] * bool(down) + [f"{name} is backing off: {each['last_failure']}" for name, each in down.items()]
     return "\n".join(lines)
 
 

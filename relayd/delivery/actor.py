@@ -119,6 +119,8 @@ class Actor:
             by_user=ordered,
         )
         window = 2 * delivery.concurrency * self._batch_size
+        self.last_failure: str | None = None
+        """Reason and detail of the last attempt that failed; None since the last that succeeded."""
         self._ready = Ready(ordered=ordered, limit=max(window, 2048), size=_MEMORY)
         self._ready.watermark = outbox.loaded
         self._ordered = ordered
@@ -376,6 +378,8 @@ class Actor:
 
     def _judge(self, result: Outcome) -> None:
         """What an answer tells about the destination, whichever event it was for."""
+        delivered = result.event is Event.DELIVER
+        self.last_failure = None if delivered else f"{result.reason} {result.detail}".strip()
         if result.alive is None:
             self._breaker.put_back()
             return

@@ -52,6 +52,8 @@ class DestinationStatus(Struct, omit_defaults=False):
     """Shares of deliveries that succeeded at the first attempt, and in the end; None before there were any."""
     latency_s: dict[str, float | None]
     """Seconds from receipt to delivery."""
+    last_failure: str | None
+    """Why the last attempt failed; None when it succeeded."""
     cursor: int | None
     """The journal offset up to which events were taken in."""
 
@@ -196,6 +198,7 @@ class Supervisor:
                 "final": _share(count("delivered"), count("delivered") + count("failed")),
             },
             latency_s={f"p{share}": percentile(buckets, share / 100) for share in (50, 95, 99)},
+            last_failure=actor.last_failure if actor else None,
             cursor=outbox.cursor if outbox else None,
         )
 

@@ -48,7 +48,7 @@ class Destination(ABC, Generic[SettingsT]):
     batch_bytes: ClassVar[int] = 4_000_000
     """Bytes of events in a request when the configuration does not say, and at most."""
 
-    def check(self, settings: SettingsT) -> None:  # noqa: B027  most types have nothing to add
+    def check(self, settings: SettingsT) -> None:
         """Raise `InvalidSettings` for what the types alone do not exclude."""
 
     @abstractmethod
@@ -66,4 +66,6 @@ class Destination(ABC, Generic[SettingsT]):
 
         With ``batch`` one request carries them all; without, there is one request an event. ``mapping`` None is the
         identity: an event's bytes are passed on as they are. ``now`` is in Unix seconds.
+
+        Raises ``ValueError`` for events that the destination can not take: the actor finds out which, and holds them.
         """
