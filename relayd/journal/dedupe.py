@@ -93,8 +93,9 @@ class Dedupe:
             self._evict()
 
     def flush(self) -> None:
-        """Write what was committed to the disk. Blocks."""
+        """Write what was committed to the disk, and leave it to the page cache. Blocks."""
         self._file.flush()
+        self._file.madvise(mmap.MADV_DONTNEED)  # of a shared mapping: the pages come back when they are touched
 
     def close(self) -> None:
         """Flush and unmap; what is not committed is taken back."""
