@@ -192,10 +192,15 @@ class Actor:
                 await self._room.wait()
                 continue
             new = await self._persist(self._take_in)
-            if new and self._ready.watermark == new[0].id - 1 and self._ready.room >= len(new) and not self._ordered:
+            if new and self._may_hand_over(new):
                 self._note_ready()
                 self._ready.add_untried(new)
             self._wake.set()
+
+    def _may_hand_over(self, new: Sequence[Delivery]) -> bool:
+        """Whether what was just stored can be sent without being read again: all before it is in memory too."""
+        is_next = self._ready.watermark == new[0].id - 1 and self._ready.room >= len(new)
+        return is_next and not self._ordered and not self._breaker.is_open
 
     def _take_in(self) -> list[Delivery]:
         chunk = self._reader.read(self._journal.head)
@@ -224,8 +229,9 @@ class Actor:
                 if wait > 0:
                     break
                 batch = self._take_batch()
-                self._senders_running += 1
-                nursery.start_soon(self._send_while_there_is_work, batch)
+                if batch:
+                    self._senders_running += 1
+                    nursery.start_soon(self._send_while_there_is_work, batch)
             if not self._breaker.is_open and len(self._ready) <= self._ready.room:
                 wait = min(wait, self._due_at / 1000 - self._clock())
             with trio.move_on_after(max(wait, 0.0)):
@@ -292,10 +298,14 @@ class Actor:
             self._oldest_ready = trio.current_time()
 
     def _take_batch(self) -> list[Delivery]:
+        """The next batch, which counts as out from now on; empty when all that is ready stands behind others."""
         count = 1 if self._breaker.is_open else self._batch_size
         batch = self._ready.take(count, self._batch_bytes)
-        self._oldest_ready = trio.current_time()
-        self._in_flight += len(batch)
+        if batch:
+            now = self._oldest_ready = trio.current_time()
+            self._breaker.started()
+            self._throttle.take(now)
+            self._in_flight += len(batch)
         return batch
 
     # -- sender -------------------------------------------------------------------------------------------------
@@ -317,8 +327,6 @@ class Actor:
 
     async def _deliver(self, batch: list[Delivery]) -> None:
         """Send a batch and see its outcomes recorded."""
-        if not batch:
-            return
         try:
             ended = Ended(batch, await self._attempt(batch), self._clock())
             self._unrecorded.append(ended)
@@ -329,18 +337,16 @@ class Actor:
 
     async def _attempt(self, batch: Sequence[Delivery]) -> list[Outcome]:
         """Send a batch once, and the halves of one that was refused as a whole; an outcome for each delivery."""
-        self._breaker.started()
-        self._throttle.take(trio.current_time())
-        try:
-            result = await self._send(batch)
-        except BaseException:
-            self._breaker.put_back()
-            raise
+        result = await self._send(batch)
         self._judge(result)
-        if result.event is Event.REFUSE and result.reason in outcomes.SPLIT and len(batch) > 1:
-            middle = len(batch) // 2
-            return [*await self._attempt(batch[:middle]), *await self._attempt(batch[middle:])]
-        return [result] * len(batch)
+        if result.event is not Event.REFUSE or result.reason not in outcomes.SPLIT or len(batch) == 1:
+            return [result] * len(batch)
+        middle = len(batch) // 2
+        found: list[Outcome] = []
+        for half in (batch[:middle], batch[middle:]):
+            self._throttle.take(trio.current_time())
+            found += await self._attempt(half)
+        return found
 
     async def _send(self, batch: Sequence[Delivery]) -> Outcome:
         now = self._clock()

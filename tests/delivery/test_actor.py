@@ -197,7 +197,18 @@ async def test_no_more_requests_a_second_than_configured(tmp_path: Path) -> None
         start = trio.current_time()
         stand.append(range(60))
         await stand.settled()
-        assert trio.current_time() - start > 0.4
+        assert trio.current_time() - start > 0.48  # a burst of a tenth of a second is allowed
+
+
+async def test_a_destination_that_fails_in_a_row_is_tried_one_by_one(tmp_path: Path) -> None:
+    async with standing(tmp_path, Destination(lambda batch: 500), configuration(concurrency=8)) as stand:
+        stand.append(range(500))
+        await until(lambda: len(stand.destination.requests) >= breaker.THRESHOLD + 8)
+        await trio.testing.wait_all_tasks_blocked(0.02)
+        before = len(stand.destination.requests)
+        stand.destination.at_once = 0
+        await until(lambda: len(stand.destination.requests) >= before + 3)
+        assert stand.destination.at_once == 1
 
 
 async def test_batches_are_filled_within_their_limits(tmp_path: Path) -> None:
