@@ -24,6 +24,7 @@ from relayd import __version__
 from relayd.admin.api import Api
 from relayd.config import address
 from relayd.config.load import Loaded
+from relayd.delivery.resolver import Resolver
 from relayd.delivery.supervisor import DestinationStatus, Supervisor, highest_cursor
 from relayd.journal.dedupe import Dedupe
 from relayd.journal.log import Journal, open_journal
@@ -114,6 +115,7 @@ class Daemon:
         Raises `InUse`, ``relayd.listener.http.BindError``, or ``OSError`` when the state can not be opened.
         """
         config = self._config
+        trio.socket.set_custom_hostname_resolver(Resolver())
         with lock(config.state_dir):
             async with self._journal() as journal, trio.open_nursery() as background:
                 self._supervisor = Supervisor(
@@ -193,14 +195,14 @@ class Daemon:
         config, state = self._config, self._config.state_dir
         folders = Folders(state / "journal", state / "archive")
         dedupe = Dedupe(state / "dedupe", max_ids=config.dedupe.max_ids, window=config.dedupe.window)
+        self._accounts = Accounts(state / "relayd.sqlite3")
         journal = open_journal(
             folders,
             config.journal,
             dedupe,
-            cursor=highest_cursor(state / "outbox"),
+            cursor=max(highest_cursor(state / "outbox"), self._accounts.offset),
             max_buffered=config.listener.max_buffered,
         )
-        self._accounts = Accounts(state / "relayd.sqlite3")
         self._accounts.attach(journal)
         self._open_journal = journal
         return journal

@@ -369,7 +369,9 @@ class Actor:
             try:
                 with trio.fail_after(self._config.delivery.timeout):
                     answer = await sender.send(request.method, request.url, request.headers, request.body)
-            except (httpx.TransportError, httpx.InvalidURL, trio.TooSlowError) as error:
+            except (httpx.LocalProtocolError, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+                return Outcome(Event.REFUSE, outcomes.MESSAGE_REJECTED, self._explain(str(error)), alive=None)
+            except (httpx.TransportError, trio.TooSlowError) as error:
                 return outcomes.of_fault(error_code(error), self._explain(str(error) or "no answer in time"))
             detail = "" if answer.status < 300 else self._explain(answer.body[:_DETAIL].decode("utf-8", "replace"))
             result = outcomes.of_status(

@@ -346,19 +346,21 @@ def _length(segment: Segment) -> int:
 
 
 def _recover(active: Segment, dedupe: Dedupe) -> int:
-    """Scan the last segment, cut off its torn tail, and return its size."""
+    """Scan the last segment, cut off its torn tail, sync what is left, and return its size."""
 
     def visit(head: Head) -> None:
         dedupe.add((head.messageId,), int(head.receivedAt.timestamp()))
 
-    length = active.path.stat().st_size
-    start = max(dedupe.covered - active.base, 0)
-    size, bad = scan(active.path, start if start <= length else 0, visit)
-    if size < length:
-        with active.path.open("r+b") as file:
+    with active.path.open("r+b") as file:
+        length = file.seek(0, os.SEEK_END)
+        start = max(dedupe.covered - active.base, 0)
+        if start and os.pread(file.fileno(), 1, start - 1) != b"\n":  # the log is not what the index knew
+            start = 0
+        size, bad = scan(active.path, start, visit)
+        if size < length:
             file.truncate(size)
-            os.fsync(file.fileno())
-        _log.warning("torn tail of the journal cut off", segment=active.path.name, bytes=length - size, end=size)
+            _log.warning("torn tail of the journal cut off", segment=active.path.name, bytes=length - size, end=size)
+        os.fsync(file.fileno())  # what was written, but not synced when a kill came, is acknowledged from here on
     if bad:
         _log.error("the journal holds lines that are no events", segment=active.path.name, lines=bad)
     return size

@@ -39,12 +39,16 @@ class Accounts:
         self._database.execute("PRAGMA synchronous = NORMAL")
         self._table = self._database.table("sources", pk=("name", "counter"))
         self._table.create({"name": str, "counter": str, "value": int}, pk=("name", "counter"), if_not_exists=True)
-        self._saved: dict[tuple[str, str], int] = {}
+        self._saved = {(row["name"], row["counter"]): row["value"] for row in self._table.rows}
+
+    @property
+    def offset(self) -> int:
+        """The journal's offset up to which what was last saved counts."""
+        return self._saved.get(_OFFSET, 0)
 
     def attach(self, journal: Journal) -> None:
         """Put the numbers of earlier runs where they are counted on. Blocks; reads what the last save did not see."""
         self._journal = journal
-        self._saved = {(row["name"], row["counter"]): row["value"] for row in self._table.rows}
         for (name, counter), value in self._saved.items():
             if counter == _RECEIVED:
                 journal.received[name] = value
@@ -52,7 +56,7 @@ class Accounts:
                 self.duplicates[name] = value
             elif counter.startswith(_REJECTED):
                 self.rejected.setdefault(name, Counter())[counter.removeprefix(_REJECTED)] = value
-        reader = Reader(journal.folders, self._saved.get(_OFFSET, 0))
+        reader = Reader(journal.folders, self.offset)
         while (chunk := reader.read(journal.head)) is not None:
             for line in chunk.data.splitlines():
                 try:

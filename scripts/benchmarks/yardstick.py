@@ -86,7 +86,7 @@ async def serve(journal: Journal, stream: trio.SocketStream) -> None:
             while exchange.bodies:
                 body = exchange.bodies.pop(0)
                 decoded = decode(body)
-                events = decoded.get("batch") or [decoded]
+                events = decoded.get("batch", [decoded])
                 await journal.append(encode_lines(events))
                 await stream.send_all(OK)
     except trio.BrokenResourceError:

@@ -357,6 +357,7 @@ async def test_an_answer_before_the_end_of_the_request_is_read(serve: Serve) -> 
     async with Transport() as transport:
         answer = await post(transport, server, b"x" * 20_000_000)
         assert answer.status == 413
+        assert transport.statistics().open == 0
         await assert_whole(transport, server)
 
 
@@ -746,9 +747,18 @@ async def test_a_busy_connection_gives_way_to_none(serve: Serve, autojump_clock:
         nursery.cancel_scope.cancel()
 
 
-async def test_a_closed_transport_fails_what_is_in_flight_and_refuses_the_rest(serve: Serve) -> None:
-    server = await serve(silent)
+@pytest.mark.parametrize("warm", [False, True], ids=["fresh", "reused"])
+async def test_a_closed_transport_fails_what_is_in_flight_and_refuses_the_rest(serve: Serve, warm: bool) -> None:
+    async def handler(peer: Peer) -> None:
+        if warm:
+            await peer.request()
+            await peer.send(OK)
+        await silent(peer)
+
+    server = await serve(handler)
     transport = Transport(max_connections=1)
+    if warm:
+        await post(transport, server)
     codes = []
 
     async def request() -> None:
@@ -765,24 +775,29 @@ async def test_a_closed_transport_fails_what_is_in_flight_and_refuses_the_rest(s
             await settled()
         await transport.aclose()
     assert codes == ["ECONNABORTED", "the transport is closed", "the transport is closed"]
-    assert transport.statistics() == Statistics(0, 0, 0, 0, 1, 1, 0)
+    assert transport.statistics() == Statistics(0, 0, 0, 0, 1, 1 + warm, 0)
     await transport.aclose()
 
 
-async def test_a_connection_that_opens_behind_the_end_is_closed(serve: Serve) -> None:
+async def test_a_connection_that_opens_behind_the_end_is_closed(serve: Serve, nursery: trio.Nursery) -> None:
     server = await serve(good)
     resolver = Late(server.port)
     trio.socket.set_custom_hostname_resolver(resolver)
     transport = Transport()
+
+    async def close() -> None:
+        await settled()
+        await transport.aclose()
+        resolver.found.set()
+
+    nursery.start_soon(close)
     with pytest.raises(httpx.ConnectError) as caught:
-        async with trio.open_nursery(strict_exception_groups=False) as nursery:
-            nursery.start_soon(transport.send, "POST", f"http://late.example:{server.port}/", {}, b"")
-            await settled()
-            await transport.aclose()
-            resolver.found.set()
+        await transport.send("POST", f"http://late.example:{server.port}/", {}, b"")
     assert error_code(caught.value) == "ECONNABORTED"
-    assert server.connections == 1
+    assert not may_have_arrived(caught.value)
     assert transport.statistics().open == 0
+    await settled()
+    assert server.connections == 1
 
 
 # Cancellation.
