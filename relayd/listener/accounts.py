@@ -44,7 +44,7 @@ class Accounts:
     @property
     def offset(self) -> int:
         """The journal's offset up to which what was last saved counts."""
-        return self._saved.get(_OFFSET, 0)
+        return int(self._saved.get(_OFFSET, 0))
 
     def attach(self, journal: Journal) -> None:
         """Put the numbers of earlier runs where they are counted on. Blocks; reads what the last save did not see."""
