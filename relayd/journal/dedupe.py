@@ -86,6 +86,16 @@ class Dedupe:
             self._remove((self._next - 1) % self._max_ids)
             self._next = self._header[_NEXT] = self._next - 1
 
+    def forget_since(self, seconds: int) -> None:
+        """Forget the newest ids, back to those added before ``seconds`` (Unix): their events may not be in the journal.
+
+        A power cut can cost the journal what ``fsync = "interval"`` had not yet synced, and leave the ids here.
+        """
+        while self._next > self._first and self._times[(self._next - 1) % self._max_ids] >= seconds:
+            self._remove((self._next - 1) % self._max_ids)
+            self._next = self._header[_NEXT] = self._next - 1
+        self._committed = self._header[_COMMITTED] = min(self._committed, self._next)
+
     def expire(self, now: int) -> None:
         """Forget what is older than the window. ``now`` is in Unix seconds."""
         horizon = now - self._window

@@ -23,12 +23,13 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import msgspec
 import structlog
 import trio
 from msgspec import Struct, field
 
 from relayd.config import model
-from relayd.event import Head
+from relayd.event import Head, decode_head
 from relayd.journal.archive import retire, seal, sync_folder
 from relayd.journal.dedupe import Dedupe
 from relayd.journal.segment import Folders, Segment, scan
@@ -345,6 +346,16 @@ def _length(segment: Segment) -> int:
         return file.seek(0, os.SEEK_END)
 
 
+def _forget_segment(active: Segment, dedupe: Dedupe) -> None:
+    """Forget the ids that came since the segment's first event; those whose events it still has are added again."""
+    with active.path.open("rb") as file:
+        try:
+            first = decode_head(file.readline())
+        except msgspec.DecodeError:
+            return
+    dedupe.forget_since(int(first.receivedAt.timestamp()))
+
+
 def _recover(active: Segment, dedupe: Dedupe) -> int:
     """Scan the last segment, cut off its torn tail, sync what is left, and return its size."""
 
@@ -356,6 +367,8 @@ def _recover(active: Segment, dedupe: Dedupe) -> int:
         start = max(dedupe.covered - active.base, 0)
         if start and os.pread(file.fileno(), 1, start - 1) != b"\n":  # the log is not what the index knew
             start = 0
+        if not start:
+            _forget_segment(active, dedupe)
         size, bad = scan(active.path, start, visit)
         if size < length:
             file.truncate(size)

@@ -138,6 +138,17 @@ async def test_ids_of_the_journal_are_known_after_a_crash_that_lost_the_index(tm
         assert journal.dedupe.add(["id-2"], 1) == [True]
 
 
+async def test_ids_of_events_that_a_power_cut_cost_are_not_taken_for_known(tmp_path: Path) -> None:
+    async with running(tmp_path, fsync="interval", fsync_interval=Duration(3600)) as journal:
+        for number in range(3):
+            assert journal.dedupe.add([f"id-{number}"], 1795514400) == [True]  # the second of the events' receipt
+            await journal.append(line(number), "web", 1)
+    active = folders(tmp_path).raw()[-1].path
+    active.write_bytes(active.read_bytes()[: len(line(0)) + 5])
+    async with running(tmp_path) as journal:
+        assert journal.dedupe.add(["id-0", "id-1", "id-2"], 1795514401) == [False, True, True]
+
+
 async def test_a_commit_that_fails_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(tmp_path) as journal:
         await journal.append(line(1), "web", 1)
