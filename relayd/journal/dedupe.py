@@ -13,7 +13,8 @@ slots (u32: an id's position + 1), and the ring of digests (16 bytes each), olde
 open addressed with linear probing, at most half full, and closes its gaps on removal.
 
 How it fails: after a power cut parts of the file may be older than others. The header names the boot that wrote it;
-in another boot, unless it was closed cleanly, the table is built again from the ring (about a second a million ids).
+in another boot, unless it was closed cleanly, the table is built again from the ring (about a second a million ids),
+without the ids of the journal's active segment, which the journal adds again.
 A file that is none is replaced, with a warning: duplicates within the window then pass, no event is lost.
 """
 
@@ -29,9 +30,9 @@ from xxhash import xxh3_128_intdigest
 
 _log = structlog.get_logger(__name__)
 
-_MAGIC = int.from_bytes(b"relayds1", "little")
-_CELLS = 10
-_KIND, _MAX_IDS, _SEED, _COVERED, _FIRST, _COMMITTED, _NEXT, _CLEAN, _BOOT, _BOOT_2 = range(_CELLS)
+_MAGIC = int.from_bytes(b"relayds2", "little")
+_CELLS = 11
+_KIND, _MAX_IDS, _SEED, _COVERED, _SEGMENT, _FIRST, _COMMITTED, _NEXT, _CLEAN, _BOOT, _BOOT_2 = range(_CELLS)
 """The header's cells. Ids are numbered in the order they came; id n is at position n modulo max_ids."""
 _HEADER = mmap.PAGESIZE
 _DIGEST = 16
@@ -75,6 +76,11 @@ class Dedupe:
         """How far ids were added; for `commit`."""
         return self._next
 
+    @property
+    def committed(self) -> int:
+        """The `mark` of the last commit."""
+        return self._committed
+
     def commit(self, mark: int, covered: int) -> None:
         """What was added before ``mark`` is in the journal, which reaches to offset ``covered``, and stays."""
         self._committed = self._header[_COMMITTED] = max(mark, self._first)
@@ -86,15 +92,22 @@ class Dedupe:
             self._remove((self._next - 1) % self._max_ids)
             self._next = self._header[_NEXT] = self._next - 1
 
-    def forget_since(self, seconds: int) -> None:
-        """Forget the newest ids, back to those added before ``seconds`` (Unix): their events may not be in the journal.
+    @property
+    def segment_start(self) -> int:
+        """The `mark` at which the journal's active segment began; what came since belongs to it."""
+        return self._header[_SEGMENT]
+
+    @segment_start.setter
+    def segment_start(self, mark: int) -> None:
+        self._header[_SEGMENT] = mark
+
+    def forget_segment(self) -> None:
+        """Forget the ids of the journal's active segment; those whose events it still has are to be added again.
 
         A power cut can cost the journal what ``fsync = "interval"`` had not yet synced, and leave the ids here.
         """
-        while self._next > self._first and self._times[(self._next - 1) % self._max_ids] >= seconds:
-            self._remove((self._next - 1) % self._max_ids)
-            self._next = self._header[_NEXT] = self._next - 1
-        self._committed = self._header[_COMMITTED] = min(self._committed, self._next)
+        self._committed = self._header[_COMMITTED] = max(min(self._committed, self.segment_start), self._first)
+        self.rollback()
 
     def expire(self, now: int) -> None:
         """Forget what is older than the window. ``now`` is in Unix seconds."""
@@ -181,6 +194,7 @@ class Dedupe:
         for digest, seconds in entries:
             self._insert((digest,), seconds)
         self.commit(self._next, 0)
+        self.segment_start = self._next  # the active segment's own ids were left out
 
     def _map(self) -> None:
         with self._path.open("r+b") as file:
@@ -220,11 +234,11 @@ def _read(path: Path) -> tuple[int, ...] | None:
 
 
 def _entries(path: Path, cells: tuple[int, ...]) -> Iterator[tuple[int, int]]:
-    """Digests and times of the ids in a file, oldest first."""
+    """Digests and times of the ids in a file, oldest first, but those of the journal's active segment."""
     max_ids = cells[_MAX_IDS]
     data = memoryview(path.read_bytes())
     times_at, slots_at, ring_at = _offsets(max_ids)
     times, ring = data[times_at:slots_at].cast("I"), data[ring_at:].cast("Q")
-    for number in range(cells[_FIRST], cells[_COMMITTED]):
+    for number in range(cells[_FIRST], min(cells[_COMMITTED], cells[_SEGMENT])):
         at = number % max_ids
         yield ring[2 * at] | ring[2 * at + 1] << 64, times[at]

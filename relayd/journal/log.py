@@ -23,13 +23,12 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import msgspec
 import structlog
 import trio
 from msgspec import Struct, field
 
 from relayd.config import model
-from relayd.event import Head, decode_head
+from relayd.event import Head
 from relayd.journal.archive import retire, seal, sync_folder
 from relayd.journal.dedupe import Dedupe
 from relayd.journal.segment import Folders, Segment, scan
@@ -259,22 +258,25 @@ class Journal:
 
     async def _rotate(self) -> None:
         """Close the active segment and go on in the next. A failure is logged; the segment then grows further."""
-        following = self.folders.raw_path(self._written)
+        following, began = self.folders.raw_path(self._written), self.dedupe.segment_start
+        mark = self.dedupe.committed
         try:
-            file = await trio.to_thread.run_sync(self._open_next, following, limiter=self._thread)
+            file = await trio.to_thread.run_sync(self._open_next, following, mark, limiter=self._thread)
         except OSError as error:
             _log.error("no new segment could be made", error=str(error), path=str(following))
+            self.dedupe.segment_start = began
             return
         os.close(self._file)
         self._file, self._base = file, self._written
         self._advance(self._written)
         self._sealable.set()
 
-    def _open_next(self, path: Path) -> int:
+    def _open_next(self, path: Path, mark: int) -> int:
         os.fdatasync(self._file)
-        self.dedupe.flush()  # from here on, the new segment is all that a start has to add again
         file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o640)
         sync_folder(path.parent)
+        self.dedupe.segment_start = mark  # after the file is there: a crash between makes ids new, never lost
+        self.dedupe.flush()  # from here on, the new segment is all that a start has to add again
         return file
 
     async def _archive_forever(self) -> None:
@@ -346,16 +348,6 @@ def _length(segment: Segment) -> int:
         return file.seek(0, os.SEEK_END)
 
 
-def _forget_segment(active: Segment, dedupe: Dedupe) -> None:
-    """Forget the ids that came since the segment's first event; those whose events it still has are added again."""
-    with active.path.open("rb") as file:
-        try:
-            first = decode_head(file.readline())
-        except msgspec.DecodeError:
-            return
-    dedupe.forget_since(int(first.receivedAt.timestamp()))
-
-
 def _recover(active: Segment, dedupe: Dedupe) -> int:
     """Scan the last segment, cut off its torn tail, sync what is left, and return its size."""
 
@@ -365,10 +357,10 @@ def _recover(active: Segment, dedupe: Dedupe) -> int:
     with active.path.open("r+b") as file:
         length = file.seek(0, os.SEEK_END)
         start = max(dedupe.covered - active.base, 0)
-        if start and os.pread(file.fileno(), 1, start - 1) != b"\n":  # the log is not what the index knew
+        known = dedupe.covered >= active.base and (not start or os.pread(file.fileno(), 1, start - 1) == b"\n")
+        if not known:  # the index was built again, or knows of what the log has lost
+            dedupe.forget_segment()
             start = 0
-        if not start:
-            _forget_segment(active, dedupe)
         size, bad = scan(active.path, start, visit)
         if size < length:
             file.truncate(size)
