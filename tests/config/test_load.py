@@ -64,7 +64,7 @@ delivery = { rate = "600/min", batch_size = 100 }
     assert crm.delivery == Delivery(rate=Rate(10), batch_size=100)
     assert repr(crm.settings) == (
         "Hook(url='https://crm.example', token='12345678', pin=None, headers={'x-team': 'growth'}, method='POST', "
-        "version=1, codes=(200, 204), name='hook', limit=65536,"
+        "version=1, codes=(200, 204), name='hook', limit=65536, "
         "keys=[Key(id='a', weight=1.0), Key(id='b', weight=1.0)], "
         "extra={'any': [1, 'x']})"
     )
