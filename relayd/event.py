@@ -29,49 +29,52 @@ MAX_MESSAGE_ID = 100
 
 TYPES = frozenset({"track", "identify", "page", "screen", "group", "alias"})
 
-ABSENT = Raw(b"")
 Text = str | None | UnsetType
+Json = Raw | UnsetType
+"""A value as the client wrote it."""
 Extras = Mapping[int, bytes]
 """Unknown top-level fields of the events of a list, as JSON objects, by the event's place in it."""
 
 _encode = msgspec.json.Encoder().encode
 _encode_lines = msgspec.json.Encoder().encode_lines
 _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
-_UTC_ENDS = ("Z", "+00:00")
-_FRACTIONS = {f".{number:03d}": number for number in range(1000)}
+_FRACTIONS = {f".{number:03d}{zone}": number for zone in ("Z", "+00:00") for number in range(1000)}
 _FRACTION_TEXTS = tuple(f".{number:03d}Z" for number in range(1000))
+_PLACE = b"\r"
+"""Stands in an encoded event for what `Arrival.stamp` says; no compact JSON has the character."""
 _EMPTY_ARRAY = re.compile(rb"\[\s*\]")
 _OBJECT_OR_NULL = b"{n"
 
 
-class Event(Struct, omit_defaults=True, forbid_unknown_fields=True, rename="camel", gc=False):
+class Event(Struct, forbid_unknown_fields=True, rename="camel", gc=False):
     """An event as it is sent and, once normalised, as it is kept; null and missing stay apart.
 
     The order is that of the journal's lines, and near to what SDKs send, which is decoded a tenth faster.
     """
 
     timestamp: Text = UNSET
-    integrations: Raw = ABSENT
+    integrations: Json = UNSET
     anonymous_id: Text = UNSET
     event: Text = UNSET
     type: Text = UNSET
-    properties: Raw = ABSENT
-    traits: Raw = ABSENT
-    context: Raw = ABSENT
+    properties: Json = UNSET
+    traits: Json = UNSET
+    context: Json = UNSET
     user_id: Text = UNSET
     message_id: Text = UNSET
-    metadata: Raw = field(default=ABSENT, name="_metadata")
+    metadata: Json = field(default=UNSET, name="_metadata")
     group_id: Text = UNSET
     previous_id: Text = UNSET
     name: Text = UNSET
     category: Text = UNSET
-    channel: Raw = ABSENT
-    version: Raw = ABSENT
+    channel: Json = UNSET
+    version: Json = UNSET
     original_timestamp: Text = UNSET
     sent_at: Text = UNSET
-    received_at: Text = UNSET
     project_id: Text = UNSET
     write_key: Text = UNSET
+    stamp: Raw = field(default=Raw(_PLACE), name="receivedAt")
+    """The last, so that `encode_lines` finds its place."""
 
 
 class Invalid(ValueError):
@@ -89,17 +92,29 @@ class Arrival(Struct, frozen=True):
     """The source's name."""
     received: int
     """Unix milliseconds."""
-    received_at: str
-    """The same in ISO 8601."""
     client_side: bool = False
     """Whether the source is a web page or an app, whose address is the user's."""
     ip: str | None = None
     sent_at: Text = UNSET
     """The batch's ``sentAt``; it wins over an event's own, which a forwarding relay leaves from the first hop."""
-    shift: int | None = None
-    """Milliseconds by which the client's clock is behind: ``received`` less ``sent_at``, when that is a time."""
-    context: Raw = ABSENT
-    integrations: Raw = ABSENT
+    context: Json = UNSET
+    integrations: Json = UNSET
+    compact: bool = False
+    """Whether the request's body has no line breaks, so that what is encoded again has none."""
+
+    @property
+    def shift(self) -> int | None:
+        """Milliseconds by which the client's clock is behind, when ``sent_at`` is a time."""
+        sent = parse_time(self.sent_at) if self.sent_at else None
+        return None if sent is None else self.received - sent
+
+    @property
+    def stamp(self) -> bytes:
+        """The value of ``receivedAt``, and the members that follow it: the same for all of the events."""
+        members = {"receivedAt": format_time(self.received), "projectId": self.project}
+        if self.sent_at is not UNSET:
+            members["sentAt"] = self.sent_at  # type: ignore[assignment]
+        return _encode(members)[len('{"receivedAt":') : -1]
 
 
 @lru_cache(maxsize=4096)
@@ -116,8 +131,8 @@ def _second_text(unix: int) -> str:
 def parse_time(text: str) -> int | None:
     """Unix milliseconds of an ISO 8601 time (one without a zone is UTC); None for a text that is none."""
     try:
-        fraction = _FRACTIONS.get(text[19:23])
-        if fraction is not None and text[23:] in _UTC_ENDS:  # as most SDKs write it
+        fraction = _FRACTIONS.get(text[19:])
+        if fraction is not None:  # as most SDKs write it
             return _unix_second(text[:19]) + fraction
         moment = datetime.fromisoformat(text)
         if moment.tzinfo is None:
@@ -137,96 +152,115 @@ def format_time(milliseconds: int) -> str:
 
 def corrected(client: str, shift: int | None) -> str | None:
     """A client's time, ``shift`` milliseconds later; None when it is no time. Without a shift it is left as it is."""
+    time = parse_time(client)
+    if time is None or shift is None:
+        return None if time is None else client
     try:
-        fraction = _FRACTIONS.get(client[19:23])
-        if fraction is not None and shift is not None and client[23:] in _UTC_ENDS:  # as most SDKs write it
-            offset, second, following = _shifted_second(client[:19], shift)
-            fraction += offset
-            return (
-                second + _FRACTION_TEXTS[fraction] if fraction < 1000 else following + _FRACTION_TEXTS[fraction - 1000]
-            )
-        time = parse_time(client)
-        if time is None or shift is None:
-            return None if time is None else client
         return format_time(time + shift)
-    except (ValueError, OverflowError, OSError):  # no time, or by a clock that is thousands of years off
+    except (ValueError, OverflowError, OSError):  # by a clock that is thousands of years off
         return None
 
 
 @lru_cache(maxsize=4096)
-def _shifted_second(text: str, shift: int) -> tuple[int, str, str]:
-    """A whole second, ``shift`` milliseconds later: milliseconds behind a second, that second, and the next one."""
-    second, offset = divmod(_unix_second(text) + shift, 1000)
-    return offset, _second_text(second), _second_text(second + 1)
+def _shifted_second(text: str, shift: int | None) -> tuple[int, str, str] | None:
+    """A whole second, ``shift`` milliseconds later: milliseconds behind a second, that second, and the next one.
+
+    None where that can not be said.
+    """
+    if shift is None:
+        return None
+    try:
+        second, offset = divmod(_unix_second(text) + shift, 1000)
+        return offset, _second_text(second), _second_text(second + 1)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def normalise(events: Iterable[Event], arrival: Arrival, kind: str | None, rejected: Counter[str]) -> list[Event]:
     """Make events what the journal keeps, in place; those that break a rule are counted by code, and left out.
 
     ``kind`` is the type that the route names; without it the events' own counts. This is the listener's hot path: an
-    event that is as usual passes it without a further call but for the correction of its time.
+    event that is as usual passes it without a further call, and what it has in common with the one before (its
+    context, the second of its time) is looked at once.
     """
     kept: list[Event] = []
     ip, client_side, shift = arrival.ip, arrival.client_side, arrival.shift
-    merges = arrival.context is not ABSENT or arrival.integrations is not ABSENT
+    merges = arrival.context is not UNSET or arrival.integrations is not UNSET
+    one_sent_at = arrival.sent_at is not UNSET
+    context: Json = UNSET
+    integrations: Json = UNSET
+    asks_for_ip = False
+    second, known_shift, shifted = "", shift, None
+    stamp = Raw(_PLACE)
     for event in events:
         if kind is not None:
             event.type = kind
         try:
             if event.type != "track" or not event.event or not (event.user_id or event.anonymous_id):
                 _require(event)
-            if event.properties is not ABSENT and bytes(event.properties)[0] not in _OBJECT_OR_NULL:
+            if event.properties is not UNSET and (b"" + event.properties)[0] not in _OBJECT_OR_NULL:
                 raise Invalid("properties_not_object", "properties is not an object")  # noqa: TRY301
-            if event.integrations is not ABSENT and bytes(event.integrations)[0] not in _OBJECT_OR_NULL:
-                raise Invalid("integrations_not_object", "integrations is not an object")  # noqa: TRY301
-            if event.traits is not ABSENT and bytes(event.traits)[0] not in _OBJECT_OR_NULL:
+            if event.traits is not UNSET and (b"" + event.traits)[0] not in _OBJECT_OR_NULL:
                 raise Invalid("traits_not_object", "traits is not an object")  # noqa: TRY301
+            if event.integrations != integrations and event.integrations is not UNSET:
+                if (b"" + event.integrations)[0] not in _OBJECT_OR_NULL:
+                    raise Invalid("integrations_not_object", "integrations is not an object")  # noqa: TRY301
+                integrations = event.integrations
+            if event.context != context and event.context is not UNSET:
+                raw = b"" + event.context
+                if raw[0] not in _OBJECT_OR_NULL:
+                    raise Invalid("context_not_object", "context is not an object")  # noqa: TRY301
+                context, asks_for_ip = event.context, b'"direct"' in raw
             if not event.message_id:
                 event.message_id = str(uuid4())
             elif len(event.message_id) > MAX_MESSAGE_ID:
                 raise Invalid("id_too_long", f"messageId is longer than {MAX_MESSAGE_ID} characters")  # noqa: TRY301
-            context = bytes(event.context)
-            if context and context[0] not in _OBJECT_OR_NULL:
-                raise Invalid("context_not_object", "context is not an object")  # noqa: TRY301
         except Invalid as invalid:
             rejected[invalid.code] += 1
             continue
         if merges:
             event.integrations = _merge(arrival.integrations, event.integrations)
             event.context = _merge(arrival.context, event.context)
-        if ip is not None and (client_side or merges or b'"direct"' in context):
+        if ip is not None and (client_side or merges or asks_for_ip):
             _fill_ip(event, ip, client_side)
-        if arrival.sent_at is not UNSET:
-            event.sent_at = arrival.sent_at
+        if one_sent_at:
+            event.sent_at = UNSET  # the stamp has it
         elif event.sent_at:
             sent = parse_time(event.sent_at)
             shift = None if sent is None else arrival.received - sent
         client = event.timestamp or event.original_timestamp  # the second is what rudder-sdk-node sends
-        event.timestamp = corrected(client, shift) if client else None
-        if event.timestamp is None:
-            event.timestamp = arrival.received_at
-        if client and event.original_timestamp is UNSET:
-            event.original_timestamp = client
-        event.received_at = arrival.received_at
-        event.project_id = arrival.project
+        if client:
+            if client[:19] != second or shift != known_shift:
+                second, known_shift = client[:19], shift
+                shifted = _shifted_second(second, shift)
+            fraction = _FRACTIONS.get(client[19:])
+            if shifted is None or fraction is None:
+                event.timestamp = corrected(client, shift) or format_time(arrival.received)
+            elif (fraction := fraction + shifted[0]) < 1000:
+                event.timestamp = shifted[1] + _FRACTION_TEXTS[fraction]
+            else:
+                event.timestamp = shifted[2] + _FRACTION_TEXTS[fraction - 1000]
+            if event.original_timestamp is UNSET:
+                event.original_timestamp = client
+        else:
+            event.timestamp = format_time(arrival.received)
+        event.stamp = stamp
+        event.project_id = UNSET
         event.write_key = UNSET
         kept.append(event)
     return kept
 
 
-def encode_lines(events: Sequence[Event], extras: Extras) -> bytes:
+def encode_lines(events: Sequence[Event], arrival: Arrival, extras: Extras) -> bytes:
     """The journal's lines of normalised events, newlines included; what was pretty-printed is made compact."""
-    if not extras:
-        lines = _encode_lines(events)
-        if lines.count(b"\n") == len(events) and b"\r" not in lines:
-            return lines
-    return b"".join(_line(event, extras.get(place)) for place, event in enumerate(events))
+    if arrival.compact and not extras:
+        return _encode_lines(events).replace(_PLACE, arrival.stamp)
+    return b"".join(_line(event, arrival.stamp, extras.get(place)) for place, event in enumerate(events))
 
 
-def _line(event: Event, extra: bytes | None) -> bytes:
-    line = _encode(event)
-    if extra is not None:
-        line = line[:-1] + b"," + extra[1:]
+def _line(event: Event, stamp: bytes, extra: bytes | None) -> bytes:
+    line = _encode(event).removesuffix(_PLACE + b"}") + stamp
+    line += b"}" if extra is None else b"," + extra[1:]
     if b"\n" in line or b"\r" in line:
         line = msgspec.json.format(line, indent=-1)
     return line + b"\n"
@@ -248,22 +282,22 @@ def _require(event: Event) -> None:
         raise Invalid("id_required", "a group needs groupId")
 
 
-def _merge(under: Raw, over: Raw) -> Raw:
+def _merge(under: Json, over: Json) -> Json:
     """Both objects in one; where both have a key, ``over`` has its way."""
-    if under is ABSENT:
+    if under is UNSET:
         return over
-    if bytes(over) in (b"", b"null", b"{}"):
+    if over is UNSET or bytes(over) in (b"null", b"{}"):
         return under
     return Raw(_encode({**_decode_fields(under), **_decode_fields(over)}))
 
 
 def _fill_ip(event: Event, ip: str, client_side: bool) -> None:
     """``context.ip`` where it is missing: for web and mobile sources, and where ``context.direct`` asks for it."""
-    raw = bytes(event.context)
+    raw = b"null" if event.context is UNSET else bytes(event.context)
     if not client_side and b'"direct"' not in raw:
         return
-    context = {} if raw in (b"", b"null") else _decode_fields(raw)
-    if "ip" in context or not (client_side or bytes(context.get("direct", ABSENT)) == b"true"):
+    context = {} if raw == b"null" else _decode_fields(raw)
+    if "ip" in context or not (client_side or bytes(context.get("direct", b"")) == b"true"):
         return
     context["ip"] = Raw(_encode(ip))
     event.context = Raw(_encode(context))
@@ -271,7 +305,7 @@ def _fill_ip(event: Event, ip: str, client_side: bool) -> None:
 
 _FIELDS = {each.encode_name: each.name for each in msgspec.structs.fields(Event)}
 _OBJECTS = ("properties", "traits", "context", "integrations")
-_ANY = ("channel", "version", "_metadata")
+_ANY = ("channel", "version", "_metadata", "receivedAt")
 _STRINGS = tuple(_FIELDS.keys() - {*_OBJECTS, *_ANY})
 _CODES = dict.fromkeys(("messageId", "userId", "anonymousId", "previousId", "groupId"), "id_not_string") | {
     name: f"{name}_not_string" for name in ("event", "name", "category")

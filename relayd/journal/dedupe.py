@@ -21,22 +21,22 @@ A file that is none is replaced, with a warning: duplicates within the window th
 import mmap
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from array import array
+from collections.abc import Iterator, Sequence
 from itertools import repeat
 from pathlib import Path
 
 import structlog
-from xxhash import xxh3_128_intdigest
+from xxhash import xxh3_128_digest
 
 _log = structlog.get_logger(__name__)
 
-_MAGIC = int.from_bytes(b"relayds2", "little")
+_MAGIC = int.from_bytes(b"relayds3", "little")
 _CELLS = 11
 _KIND, _MAX_IDS, _SEED, _COVERED, _SEGMENT, _FIRST, _COMMITTED, _NEXT, _CLEAN, _BOOT, _BOOT_2 = range(_CELLS)
 """The header's cells. Ids are numbered in the order they came; id n is at position n modulo max_ids."""
 _HEADER = mmap.PAGESIZE
 _DIGEST = 16
-_LOW = 2**64 - 1
 
 
 def _boot_id() -> tuple[int, int]:
@@ -68,9 +68,13 @@ class Dedupe:
         self._header[_CLEAN] = 0
         self._header[_BOOT], self._header[_BOOT_2] = _boot_id()
 
-    def add(self, message_ids: Iterable[str], now: int) -> list[bool]:
+    def add(self, message_ids: Sequence[str], now: int) -> list[bool]:
         """Remember the ids, provisionally; for each, whether it is new. ``now`` is in Unix seconds."""
-        return self._insert(map(xxh3_128_intdigest, map(str.encode, message_ids), repeat(self._seed)), now)
+        digests = b"".join(map(xxh3_128_digest, map(str.encode, message_ids), repeat(self._seed)))
+        halves = memoryview(digests).cast("Q").tolist()
+        pairs = list(zip(halves[::2], halves[1::2], strict=True))
+        count = self._append(digests, pairs, now) if self._has_room(len(pairs)) else 0
+        return [True] * count + [self._insert(low, high, now) for low, high in pairs[count:]]
 
     def mark(self) -> int:
         """How far ids were added; for `commit`."""
@@ -132,32 +136,49 @@ class Dedupe:
     def __len__(self) -> int:
         return self._next - self._first
 
-    def _insert(self, digests: Iterable[int], seconds: int) -> list[bool]:
-        slots, ring, header, mask, max_ids = self._slots, self._ring, self._header, self._mask, self._max_ids
-        new = []
-        for digest in digests:
-            low, high = digest & _LOW, digest >> 64
+    def _has_room(self, count: int) -> bool:
+        """Whether so many ids fit into the ring in one piece, and none has to go for them."""
+        return self._next - self._first + count <= self._max_ids and self._next % self._max_ids + count <= self._max_ids
+
+    def _append(self, digests: bytes, pairs: Sequence[tuple[int, int]], seconds: int) -> int:
+        """Remember ids up to the first that is known; how many that are. There has to be room for all."""
+        slots, ring, mask, start = self._slots, self._ring, self._mask, self._next
+        position, count = start % self._max_ids, len(pairs)
+        ring[2 * position : 2 * (position + count)] = memoryview(digests).cast("Q")
+        self._times[position : position + count] = memoryview(array("I", [seconds]) * count)
+        # before the slots, so that a crash leaves nothing that rollback does not see
+        self._next = self._header[_NEXT] = start + count
+        for number, (low, high) in enumerate(pairs):
             slot = low & mask
             while occupant := slots[slot]:
-                at = 2 * occupant - 2
-                if ring[at] == low and ring[at + 1] == high:
-                    break
+                known = 2 * occupant - 2
+                if ring[known] == low and ring[known + 1] == high:
+                    self._next = self._header[_NEXT] = start + number
+                    return number
                 slot = (slot + 1) & mask
-            new.append(not occupant)
-            if occupant:
-                continue
-            if self._next - self._first == max_ids:
-                self._evict()
-                slot = low & mask  # closing the evicted id's gap may have opened a nearer slot, or filled this one
-                while slots[slot]:
-                    slot = (slot + 1) & mask
-            position = self._next % max_ids
-            self._next += 1
-            header[_NEXT] = self._next  # before the slot, so that a crash leaves nothing that rollback does not see
-            ring[2 * position], ring[2 * position + 1] = low, high
-            self._times[position] = seconds
-            slots[slot] = position + 1
-        return new
+            slots[slot] = position + number + 1
+        return count
+
+    def _insert(self, low: int, high: int, seconds: int) -> bool:
+        """Remember an id; whether it is new."""
+        slots, ring, mask, max_ids = self._slots, self._ring, self._mask, self._max_ids
+        slot = low & mask
+        while occupant := slots[slot]:
+            known = 2 * occupant - 2
+            if ring[known] == low and ring[known + 1] == high:
+                return False
+            slot = (slot + 1) & mask
+        if self._next - self._first == max_ids:
+            self._evict()
+            slot = low & mask  # closing the evicted id's gap may have opened a nearer slot, or filled this one
+            while slots[slot]:
+                slot = (slot + 1) & mask
+        position = self._next % max_ids
+        self._next = self._header[_NEXT] = self._next + 1  # before the slot, as above
+        ring[2 * position], ring[2 * position + 1] = low, high
+        self._times[position] = seconds
+        slots[slot] = position + 1
+        return True
 
     def _evict(self) -> None:
         self._remove(self._first % self._max_ids)
@@ -191,8 +212,8 @@ class Dedupe:
         self._seed = self._header[_SEED] = secrets.randbits(64) if earlier is None else earlier[_SEED]
         self._header[_KIND], self._header[_MAX_IDS] = _MAGIC, self._max_ids
         self._first = self._committed = self._next = 0
-        for digest, seconds in entries:
-            self._insert((digest,), seconds)
+        for low, high, seconds in entries:
+            self._insert(low, high, seconds)
         self.commit(self._next, 0)
         self.segment_start = self._next  # the active segment's own ids were left out
 
@@ -233,12 +254,12 @@ def _read(path: Path) -> tuple[int, ...] | None:
     return None
 
 
-def _entries(path: Path, cells: tuple[int, ...]) -> Iterator[tuple[int, int]]:
-    """Digests and times of the ids in a file, oldest first, but those of the journal's active segment."""
+def _entries(path: Path, cells: tuple[int, ...]) -> Iterator[tuple[int, int, int]]:
+    """Digests, in halves, and times of the ids in a file, oldest first, but those of the journal's active segment."""
     max_ids = cells[_MAX_IDS]
     data = memoryview(path.read_bytes())
     times_at, slots_at, ring_at = _offsets(max_ids)
     times, ring = data[times_at:slots_at].cast("I"), data[ring_at:].cast("Q")
     for number in range(cells[_FIRST], min(cells[_COMMITTED], cells[_SEGMENT])):
         at = number % max_ids
-        yield ring[2 * at] | ring[2 * at + 1] << 64, times[at]
+        yield ring[2 * at], ring[2 * at + 1], times[at]

@@ -17,14 +17,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import compress
+from typing import NamedTuple
 from urllib.parse import parse_qsl
 
 import msgspec
 import structlog
-from msgspec import UNSET, Raw, Struct
+from msgspec import UNSET, Raw, Struct, field
 
 from relayd.config import model
-from relayd.event import ABSENT, TYPES, Arrival, Event, Invalid, Text, encode_lines, format_time, normalise, parse_time
+from relayd.event import TYPES, Arrival, Event, Invalid, Json, Text, encode_lines, normalise
 from relayd.event import repair as repair_event
 from relayd.journal.log import RETRY_AFTER, Journal, Overloaded
 from relayd.listener.accounts import Accounts
@@ -66,18 +67,18 @@ class _Batch(Struct, rename="camel"):
     batch: list[Event]
     sent_at: Text = UNSET
     write_key: Text = UNSET
-    context: Raw = ABSENT
-    integrations: Raw = ABSENT
+    context: Json = UNSET
+    integrations: Json = UNSET
 
 
 class _LooseBatch(Struct, rename="camel"):
     """Any batch's body."""
 
     batch: list[Raw]
-    sent_at: Raw = ABSENT
-    write_key: Raw = ABSENT
-    context: Raw = ABSENT
-    integrations: Raw = ABSENT
+    sent_at: Json = UNSET
+    write_key: Json = UNSET
+    context: Json = UNSET
+    integrations: Json = UNSET
 
 
 class _Refused(Exception):
@@ -93,11 +94,25 @@ class Parsed(Struct):
 
     events: list[Event]
     extras: dict[int, bytes] = {}
-    rejected: Counter[str] = msgspec.field(default_factory=Counter)
+    rejected: Counter[str] = field(default_factory=Counter)
     write_key: Text = UNSET
     sent_at: Text = UNSET
-    context: Raw = ABSENT
-    integrations: Raw = ABSENT
+    context: Json = UNSET
+    integrations: Json = UNSET
+    compact: bool = False
+    """Whether the body has no line breaks."""
+
+
+class _Entry(NamedTuple):
+    """What a request brings to the journal. Nothing of its body is kept beside while the commit is awaited: to free a
+    thousand small objects later, when they have left the processor's caches, costs as much as to make them."""
+
+    source: str
+    lines: bytes
+    fresh: int
+    """Events in ``lines``."""
+    duplicates: int
+    rejected: Counter[str]
 
 
 _decode_event = msgspec.json.Decoder(Event).decode
@@ -162,11 +177,12 @@ class Tracking:
 
     async def _post(self, request: Request, kind: str | None) -> Response:
         try:
-            body = self._body(request)
-            parsed = self._parse_batch(body) if kind is None else self._parse_event(body)
-            return await self._accept(parsed, request, kind, SUCCESS)
+            entry = self._enter(request, kind)
         except _Refused as refused:
             return refused.response
+        except Overloaded as error:
+            return _overloaded(str(error))
+        return await self._commit(entry, SUCCESS)
 
     async def _pixel(self, request: Request, kind: str) -> Response:
         """An image's address that carries an event as base64 or plain JSON in ``data``; whatever it is, 200."""
@@ -176,10 +192,35 @@ class Tracking:
             text = data.replace(" ", "+").replace("-", "+").replace("_", "/")
             body = data.encode() if data.startswith("{") else base64.b64decode(text + "=" * (-len(text) % 4))
             body.decode()
-            return await self._accept(self._parse_event(body), request, kind, _PIXEL)
+            entry = self._prepare(self._parse_event(body), request, kind)
         except (_Refused, binascii.Error, UnicodeDecodeError):
             self._accounts.reject("", Counter(bad_request=1))
             return _PIXEL
+        except Overloaded as error:
+            return _overloaded(str(error))
+        return await self._commit(entry, _PIXEL)
+
+    def _enter(self, request: Request, kind: str | None) -> _Entry | None:
+        body = self._body(request)
+        parsed = self._parse_batch(body) if kind is None else self._parse_event(body)
+        parsed.compact = b"\n" not in body and b"\r" not in body
+        request.body = b""
+        return self._prepare(parsed, request, kind)
+
+    async def _commit(self, entry: _Entry | None, done: Response) -> Response:
+        """Answer ``done`` when what a request brings is in the journal; None brings nothing."""
+        if entry is None:
+            return done
+        try:
+            if entry.fresh:
+                await self._journal.append(entry.lines, entry.source, entry.fresh)
+            else:
+                await self._journal.settle()
+        except OSError as error:
+            return _overloaded(f"the journal could not be written: {error.strerror}")
+        self._accounts.reject(entry.source, entry.rejected)
+        self._accounts.duplicates[entry.source] += entry.duplicates
+        return done
 
     def _body(self, request: Request) -> bytes:
         body = request.body
@@ -242,8 +283,11 @@ class Tracking:
         parsed.context, parsed.integrations = _object(loose.context), _object(loose.integrations)
         return parsed
 
-    async def _accept(self, parsed: Parsed, request: Request, kind: str | None, done: Response) -> Response:
-        """Bring the events into the journal, and answer ``done``."""
+    def _prepare(self, parsed: Parsed, request: Request, kind: str | None) -> _Entry | None:
+        """The lines of the events that are new; their ids are remembered, unless the commit fails.
+
+        None when the source takes none. Raises `Overloaded`.
+        """
         name, source = self._source(request, parsed)
         events = parsed.events
         if source is None or not source.enabled:
@@ -251,27 +295,17 @@ class Tracking:
             self._accounts.reject(name, Counter({code: len(events) + parsed.rejected.total()}))
             if source is None:
                 self._warn_of_unknown(request)
-            return done
+            return None
         now = self._clock()
-        kept = self._normalise(parsed, self._arrival(name, source, parsed, request, now), kind)
-        lines = self._within_limit(kept, encode_lines(kept, parsed.extras), parsed)
-        try:
-            self._journal.check_room(len(lines))
-            fresh = self._fresh(kept, int(now))
-            duplicates = len(kept) - len(fresh)
-            if duplicates:
-                lines = encode_lines(fresh, _extras_of(fresh, kept, parsed.extras))
-            if fresh:
-                await self._journal.append(lines, name, len(fresh))
-            else:
-                await self._journal.settle()
-        except Overloaded as error:
-            return _overloaded(str(error))
-        except OSError as error:
-            return _overloaded(f"the journal could not be written: {error.strerror}")
-        self._accounts.reject(name, parsed.rejected)
-        self._accounts.duplicates[name] += duplicates
-        return done
+        arrival = self._arrival(name, source, parsed, request, now)
+        kept = self._normalise(parsed, arrival, kind)
+        lines = self._within_limit(kept, arrival, parsed)
+        self._journal.check_room(len(lines))
+        fresh = self._fresh(kept, int(now))
+        duplicates = len(kept) - len(fresh)
+        if duplicates:
+            lines = encode_lines(fresh, arrival, _extras_of(fresh, kept, parsed.extras))
+        return _Entry(name, lines, len(fresh), duplicates, parsed.rejected)
 
     def _source(self, request: Request, parsed: Parsed) -> tuple[str, model.Source | None]:
         keys = (
@@ -282,18 +316,15 @@ class Tracking:
         return self._by_key.get(next((key for key in keys if key), ""), ("", None))
 
     def _arrival(self, name: str, source: model.Source, parsed: Parsed, request: Request, now: float) -> Arrival:
-        received = int(now * 1000)
-        sent = parse_time(parsed.sent_at) if parsed.sent_at else None
         return Arrival(
             project=name,
-            received=received,
-            received_at=format_time(received),
+            received=int(now * 1000),
             client_side=source.type in ("web", "mobile"),
             ip=self._proxies.client(request),
             sent_at=parsed.sent_at,
-            shift=None if sent is None else received - sent,
             context=parsed.context,
             integrations=parsed.integrations,
+            compact=parsed.compact,
         )
 
     def _normalise(self, parsed: Parsed, arrival: Arrival, kind: str | None) -> list[Event]:
@@ -302,9 +333,10 @@ class Tracking:
             parsed.extras = _extras_of(kept, parsed.events, parsed.extras)
         return kept
 
-    def _within_limit(self, events: list[Event], lines: bytes, parsed: Parsed) -> bytes:
-        """The lines without those that are too long, which leave ``events`` too."""
+    def _within_limit(self, events: list[Event], arrival: Arrival, parsed: Parsed) -> bytes:
+        """The events' lines without those that are too long, which leave ``events`` too."""
         limit = self._limits.max_event
+        lines = encode_lines(events, arrival, parsed.extras)
         if _all_within(lines, limit):
             return lines
         sizes = [len(line) for line in lines.split(b"\n")[:-1]]
@@ -312,7 +344,7 @@ class Tracking:
         events[:] = [event for event, size in zip(before, sizes, strict=True) if size <= limit]
         parsed.rejected["message_too_large"] += len(before) - len(events)
         parsed.extras = _extras_of(events, before, parsed.extras)
-        return encode_lines(events, parsed.extras)
+        return encode_lines(events, arrival, parsed.extras)
 
     def _fresh(self, events: list[Event], now: int) -> list[Event]:
         """The events whose messageIds are new; from here on they are remembered, unless the commit fails."""
@@ -377,13 +409,13 @@ def _basic_user(authorization: str) -> str | None:
         return None
 
 
-def _text(raw: Raw) -> str | None:
+def _text(raw: Json) -> str | None:
     try:
-        return _decode_text(raw) if raw is not ABSENT else None
+        return _decode_text(raw) if raw is not UNSET else None
     except msgspec.ValidationError:
         return None
 
 
-def _object(raw: Raw) -> Raw:
+def _object(raw: Json) -> Json:
     """A batch's ``context`` or ``integrations``, when it is one."""
-    return raw if raw is not ABSENT and bytes(raw)[:1] == b"{" else ABSENT
+    return raw if raw is not UNSET and bytes(raw)[:1] == b"{" else UNSET

@@ -96,13 +96,13 @@ TestModel.settings = settings(max_examples=60, stateful_step_count=60, deadline=
 
 def test_a_larger_or_smaller_limit_keeps_the_newest_ids(path: Path) -> None:
     seen = Dedupe(path, max_ids=100, window=1000)
-    seen.add(map(str, range(60)), 1)
+    seen.add([str(n) for n in range(60)], 1)
     seen.commit(seen.mark(), 0)
     seen.segment_start = seen.mark()
     seen.close()
     fewer = Dedupe(path, max_ids=10, window=1000)
     assert len(fewer) == 10
-    assert fewer.add(map(str, range(50, 60)), 2) == [False] * 10
+    assert fewer.add([str(n) for n in range(50, 60)], 2) == [False] * 10
     assert fewer.add(["49"], 2) == [True]
     fewer.close()
 

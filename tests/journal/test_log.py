@@ -202,7 +202,7 @@ async def test_it_refuses_before_memory_or_disk_run_out(tmp_path: Path) -> None:
 
 async def test_retention_spares_what_a_cursor_still_needs(tmp_path: Path) -> None:
     async with running(tmp_path, segment_size=Size(1024)) as journal:
-        for number in range(60):
+        for number in range(62):
             await journal.append(line(number), "web", 1)
         await until(lambda: len(folders(tmp_path).raw()) == 1)
     sealed = folders(tmp_path).sealed()
