@@ -16,6 +16,7 @@ once a second, cancels those that waited too long. So timeouts are exact to abou
 
 import errno
 import math
+import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Literal, Self
@@ -199,9 +200,8 @@ class Connection:
     def __init__(self, server: Server, stream: trio.abc.Stream, *, welcome: bool = True) -> None:
         self._server = server
         self._stream = stream
-        # A SocketStream's own methods cost 4 us each more than its socket's, of 26 us a request.
-        self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
-        self._receive: Callable[[int], Awaitable[bytes]] = self._socket.recv if self._socket else self._receive_some
+        # To read and write the file itself costs a fifth less a request than a SocketStream's methods.
+        self._file = stream.socket.fileno() if isinstance(stream, trio.SocketStream) else None
         self._welcome = welcome
         self._data = b""  # received, and not yet part of a request
         self._held = 0  # bytes of it that count as buffered
@@ -334,14 +334,24 @@ class Connection:
             self._held = 0
         return True
 
-    async def _receive_some(self, size: int) -> bytes:
-        return bytes(await self._stream.receive_some(size))
+    async def _receive(self, size: int) -> bytes:
+        if self._file is None:
+            return bytes(await self._stream.receive_some(size))
+        while True:
+            await trio.lowlevel.wait_readable(self._file)  # first: a client seldom sends before it has its answer
+            try:
+                return os.read(self._file, size)
+            except BlockingIOError:
+                continue
 
     async def _send(self, data: bytes) -> None:
-        if self._socket is None:
+        if self._file is not None:
+            try:  # noqa: SIM105  suppress() would cost as much as the write
+                data = data[os.write(self._file, data) :]
+            except BlockingIOError:
+                pass
+        if data:
             await self._stream.send_all(data)
-        elif (sent := await self._socket.send(data)) < len(data):
-            await self._stream.send_all(data[sent:])
 
     def _hold(self, data: bytes) -> bytes:
         """Count bytes of a body that is being read against what the server may hold."""
