@@ -345,11 +345,13 @@ class Connection:
                 continue
 
     async def _send(self, data: bytes) -> None:
-        if self._file is not None:
-            try:  # noqa: SIM105  suppress() would cost as much as the write
-                data = data[os.write(self._file, data) :]
-            except BlockingIOError:
-                pass
+        if self._file is None:
+            await self._stream.send_all(data)
+            return
+        try:  # noqa: SIM105  suppress() would cost as much as the write
+            data = data[os.write(self._file, data) :]
+        except BlockingIOError:
+            pass
         if data:
             await self._stream.send_all(data)
 
