@@ -8,6 +8,7 @@ flight, or put it back when ``drain_timeout`` is over; the journal syncs and clo
 """
 
 import fcntl
+import gc
 import os
 import signal
 import time
@@ -19,26 +20,44 @@ from typing import BinaryIO, Literal
 import structlog
 import trio
 from msgspec import Struct
+from msgspec.structs import replace
 
 from relayd import __version__
 from relayd.admin.api import Api
 from relayd.config import address
 from relayd.config.load import Loaded
+from relayd.delivery.forwarding import Forwarding
 from relayd.delivery.resolver import Resolver
 from relayd.delivery.supervisor import DestinationStatus, Supervisor, highest_cursor
+from relayd.journal.copy import CopyStatus, copies, least
 from relayd.journal.dedupe import Dedupe
 from relayd.journal.log import Journal, open_journal
 from relayd.journal.segment import Folders
 from relayd.listener.accounts import Accounts
+from relayd.listener.functions import Functions
 from relayd.listener.http import Limits, Server, open_listeners
+from relayd.listener.retries import Counts, Retries
 from relayd.listener.tracking import Tracking
+from relayd.listener.webhooks import Webhooks, with_webhooks
 from relayd.logs import redactor
+from relayd.privacy.person import People
+from relayd.privacy.runner import Parts, Privacy
+from relayd.privacy.store import Store
+from relayd.privacy.suppressed import Deleted, Suppressed
+from relayd.replay.runner import Replays
+from relayd.sources.function import MAX_BODY
 
 _log = structlog.get_logger(__name__)
 
+MAX_ADMIN_BODY = 8 * 2**20
+"""Bytes of a request to the admin API: 5,000 ids of users and more."""
+
 
 class JournalStatus(Struct):
-    """The journal in ``relayd status --json``. ``head`` is an offset; ``events`` and ``commits`` are totals."""
+    """The journal in ``relayd status --json``. ``head`` is an offset; ``events`` and ``commits`` are totals.
+
+    ``bytes`` are those of journal and archive on the disk, the archive's second layout included.
+    """
 
     head: int
     bytes: int
@@ -55,6 +74,13 @@ class SourceStatus(Struct):
     received: int
     rejected: Mapping[str, int]
     duplicates: int
+
+
+class FunctionStatus(Struct):
+    """A source function in ``relayd status --json``: requests that it is to take later, and that it never took."""
+
+    pending: int
+    held: int
 
 
 class ListenerStatus(Struct):
@@ -74,8 +100,11 @@ class Status(Struct):
     uptime_s: float
     state_dir: str
     journal: JournalStatus
+    copies: dict[str, CopyStatus]
+    """Further copies of the archive, by name."""
     listener: ListenerStatus
     sources: dict[str, SourceStatus]
+    functions: dict[str, FunctionStatus]
     destinations: dict[str, DestinationStatus]
 
 
@@ -108,6 +137,7 @@ class Daemon:
         self._redact = redactor(loaded.secrets)
         self._started = time.monotonic()
         self._draining = False
+        self._retries: Retries | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until SIGTERM, SIGINT or cancellation. Reports the address it listens on.
@@ -116,15 +146,42 @@ class Daemon:
         """
         config = self._config
         trio.socket.set_custom_hostname_resolver(Resolver())
+        gc.freeze()  # what start-up made stays; and events are no cycles, so that looking for some is mostly in vain
+        gc.set_threshold(50_000, 20, 50)
         with lock(config.state_dir):
             async with self._journal() as journal, trio.open_nursery() as background:
                 self._supervisor = Supervisor(
-                    config.destinations, journal, config.state_dir / "outbox", redact=self._redact
+                    config.destinations,
+                    journal,
+                    config.state_dir / "outbox",
+                    sources=config.sources,
+                    redact=self._redact,
+                    suppressed=self._suppressed,
                 )
                 await trio.to_thread.run_sync(self._supervisor.prepare)
-                tracking = Tracking(journal, sources=config.sources, limits=config.listener, accounts=self._accounts)
-                self._server = Server(tracking, Limits.of(config.listener))
-                admin = Server(Api(self.status, token=config.admin.token), Limits(connections=64))
+                self._replays = Replays(
+                    config,
+                    journal,
+                    config.state_dir / "replays",
+                    live=self._supervisor.actor,
+                    redact=self._redact,
+                    suppressed=Deleted(self._suppressed),
+                )
+                await trio.to_thread.run_sync(self._replays.prepare)
+                journal.floor = lambda: min(self._supervisor.floor(), self._replays.floor())
+                tracking = Tracking(
+                    journal,
+                    sources=config.sources,
+                    destinations=config.destinations,
+                    limits=config.listener,
+                    accounts=self._accounts,
+                    suppressed=self._suppressed,
+                )
+                functions = self._functions = await self._start_functions(tracking, background)
+                self._server = self._listener(tracking, functions)
+                privacy = self._privacy(journal)
+                api = Api(self.status, self._replays, privacy, token=config.admin.token)
+                admin = Server(api, Limits(connections=64, body=MAX_ADMIN_BODY))
                 admin_listeners = await open_listeners(self._admin_bind())
                 listeners = await open_listeners(
                     config.listener.bind,
@@ -133,13 +190,60 @@ class Daemon:
                 )
                 await background.start(admin.serve, admin_listeners)
                 background.start_soon(self._drain_on_signal, background.cancel_scope)
+                for copy in self._copies:
+                    background.start_soon(copy.run, journal.next_sealing)
                 async with trio.open_nursery() as work:
                     work.start_soon(self._supervisor.run)
+                    await work.start(self._replays.run)
+                    background.start_soon(privacy.run)
                     await work.start(self._server.serve, listeners)
                     _log.info("relayd is ready", bind=config.listener.bind, state_dir=config.daemon.state_dir)
                     task_status.started(config.listener.bind)
                 background.cancel_scope.cancel()
         _log.info("relayd has stopped")
+
+    def _kept_requests(self) -> Mapping[str, Counts]:
+        """What source functions are to take later, or never took."""
+        if self._functions is None:
+            return {}
+        names = [name for name, each in self._config.sources.items() if each.type == "function"]
+        return {name: self._functions.retries.counts.get(name, Counts()) for name in names}
+
+    async def _start_functions(self, tracking: Tracking, nursery: trio.Nursery) -> Functions | None:
+        """The source functions, running, if there are any."""
+        sources = self._config.sources
+        if not any(each.type == "function" for each in sources.values()):
+            return None
+        retries = self._retries = await trio.to_thread.run_sync(Retries, self._config.state_dir / "functions.sqlite3")
+        functions = Functions(tracking, retries, sources=sources, accounts=self._accounts)
+        nursery.start_soon(functions.run)
+        return functions
+
+    def _listener(self, tracking: Tracking, functions: Functions | None) -> Server:
+        """What serves the SDKs and, where there are sources for them, webhooks."""
+        sources, limits = self._config.sources, Limits.of(self._config.listener)
+        if all(each.write_key for each in sources.values()):
+            return Server(tracking, limits)
+        webhooks = Webhooks(tracking, sources=sources, accounts=self._accounts, functions=functions)
+        handler = with_webhooks(tracking, webhooks, max_body=limits.body)
+        return Server(handler, replace(limits, body=max(limits.body, MAX_BODY)) if functions else limits)
+
+    def _privacy(self, journal: Journal) -> Privacy:
+        """The regulations, with all that holds users' events."""
+        parts = Parts(
+            remove=self._supervisor.remove,
+            remove_from_replays=self._replays.remove,
+            save_accounts=self._accounts.save,
+            remove_elsewhere=self._remove_elsewhere,
+        )
+        forwarding = Forwarding(self._config.destinations, redact=self._redact)
+        scratch = self._config.state_dir / "privacy"
+        return Privacy(self._regulations, self._suppressed, journal, self._copies, parts, forwarding, scratch=scratch)
+
+    async def _remove_elsewhere(self, people: People) -> None:
+        """Requests that source functions are yet to take, if they name the users."""
+        if self._retries is not None:
+            await self._retries.erase(people.texts)
 
     def status(self) -> Status:
         """Everything ``relayd status`` shows."""
@@ -158,6 +262,7 @@ class Daemon:
                 events=sum(journal.received.values()),
                 refusing=files.refusing,
             ),
+            copies={each.name: each.status() for each in self._copies},
             listener=ListenerStatus(
                 connections=http.connections,
                 requests=http.requests,
@@ -172,6 +277,7 @@ class Daemon:
                 )
                 for name in self._config.sources
             },
+            functions={name: FunctionStatus(each.pending, each.held) for name, each in self._kept_requests().items()},
             destinations=self._supervisor.status(),
         )
 
@@ -188,14 +294,19 @@ class Daemon:
                 with trio.CancelScope(shield=True):
                     await journal.close()
                     await self._accounts.save()
+                    self._suppressed.close()
                     self._accounts.close()
                 nursery.cancel_scope.cancel()
 
     def _open_state(self) -> Journal:
         config, state = self._config, self._config.state_dir
-        folders = Folders(state / "journal", state / "archive")
+        folders = Folders.of(state, config.archive.segment_logs_in)
         dedupe = Dedupe(state / "dedupe", max_ids=config.dedupe.max_ids, window=config.dedupe.window)
         self._accounts = Accounts(state / "relayd.sqlite3")
+        self._regulations = Store(self._accounts.connection, self._accounts.lock)
+        self._suppressed = Suppressed(
+            state / "relayd.sqlite3", self._regulations.keys, self._regulations.quick_digests()
+        )
         journal = open_journal(
             folders,
             config.journal,
@@ -203,6 +314,8 @@ class Daemon:
             cursor=max(highest_cursor(state / "outbox"), self._accounts.offset),
             max_buffered=config.listener.max_buffered,
         )
+        self._copies = copies(config.archive, folders, state, redact=self._redact)
+        journal.uncopied = lambda: least(self._copies)
         self._accounts.attach(journal)
         self._open_journal = journal
         return journal
@@ -223,4 +336,5 @@ class Daemon:
                 everything.deadline = trio.current_time() + self._config.daemon.drain_timeout
                 self._server.drain()
                 self._supervisor.stop()
+                self._replays.stop()
         everything.cancel()

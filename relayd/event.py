@@ -197,7 +197,7 @@ def normalise(events: Iterable[Event], arrival: Arrival, kind: str | None, rejec
             event.type = kind
         try:
             if event.type != "track" or not event.event or not (event.user_id or event.anonymous_id):
-                _require(event)
+                require(event)
             if event.properties is not UNSET and (b"" + event.properties)[0] not in _OBJECT_OR_NULL:
                 raise Invalid("properties_not_object", "properties is not an object")  # noqa: TRY301
             if event.traits is not UNSET and (b"" + event.traits)[0] not in _OBJECT_OR_NULL:
@@ -266,7 +266,8 @@ def _line(event: Event, stamp: bytes, extra: bytes | None) -> bytes:
     return line + b"\n"
 
 
-def _require(event: Event) -> None:
+def require(event: Event) -> None:
+    """Raise `Invalid` for an event without the ids, or the name, that its type needs."""
     kind = event.type
     if kind not in TYPES:
         raise Invalid("bad_request", "type is none of track, identify, page, screen, group, alias")
@@ -351,6 +352,7 @@ class Head(Struct):
     userId: str | None = None  # noqa: N815
     anonymousId: str | None = None  # noqa: N815
     integrations: Mapping[str, object] | None = None
+    metadata: Json = field(default=UNSET, name="_metadata")
 
 
 decode_head = msgspec.json.Decoder(Head).decode

@@ -140,7 +140,7 @@ async def test_secrets_reach_neither_log_nor_status_nor_outbox(tmp_path: Path, m
 
     async with open_sink(faults=Faults(share=1, status=400, attempts=0)) as sink:
         hook = (
-            f'type = "webhook"\nsettings.url = "{sink.url}"\nsettings.shared_secret = "{secret}"\n'
+            f'type = "webhook"\nsettings.url = "{sink.url}"\nsettings.sharedSecret = "{secret}"\n'
             f'settings.headers = {{ "X-Api-Key" = "${{env:RELAYD_TEST_SECRET}}" }}'
         )
         monkeypatch.setenv("RELAYD_TEST_SECRET", "another-secret-value")

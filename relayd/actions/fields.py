@@ -36,6 +36,7 @@ _KINDS = {
     "boolean": ("boolean",),
     "datetime": ("string", "number"),
     "object": ("object",),
+    "any": ("string", "number", "boolean", "array", "object"),  # relayd's own: a value of any type, as it is
 }
 _FORMATS = {"datetime": "date-like", "password": "password", "text": "text"}
 _SURE = {"string": str, "text": str, "password": str, "number": int, "integer": int, "boolean": bool, "object": dict}
@@ -143,7 +144,7 @@ class _Field:
         if self.format is not None and self.format not in FORMATS:
             faults.append(Fault(at, f"has the unknown format {self.format!r} (known: {', '.join(FORMATS)})"))
         asked = self.object or self.choices or self.least or self.most or self.format not in (None, "text", "password")
-        self.sure = None if asked else _SURE[kind]
+        self.sure = None if asked else _SURE.get(kind)
 
     def prune(self, value: object) -> object:
         if type(value) is dict and self.object is not None:

@@ -4,15 +4,15 @@
 Segment's transformers as its own format (tsub) writes them. Neither changes the event it is given: what passes shares
 everything untouched with it.
 
-Filters work as Segment documents them for destinations. A filter has a condition in FQL, and one action. First come
-samples, then drops, then drop_properties, then allow_properties, each kind in the order of the configuration. Every
-condition looks at the event as it came, so that no filter can hide it from another. A filter that raises fails closed:
-the event is dropped, and the result says so apart from events dropped by rule.
+Filters work as Segment documents them for destinations. A filter has a condition in FQL, and one action or more. First
+come samples, then drops, then drop_properties, allow_properties, map_properties and hash_properties, each kind in the
+order of the configuration. Every condition looks at the event as it came, so that no filter can hide it from another.
+A filter that raises fails closed: the event is dropped, and the result says so apart from events dropped by rule.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from random import random as unseeded
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec import Struct
 
@@ -20,9 +20,9 @@ from relayd.actions import sampling
 from relayd.actions.transformers import Event, Transformer, TransformerError, compile_transformer
 from relayd.actions.trigger import Condition, TriggerError, compile_filter
 
-__all__ = ["FilterError", "FilterResult", "TransformerError", "compile_filters", "compile_transformers"]
+__all__ = ["FilterError", "FilterResult", "Filters", "TransformerError", "compile_filters", "compile_transformers"]
 
-_ACTIONS = ("sample", "drop", "drop_properties", "allow_properties")
+_ACTIONS = ("sample", "drop", "drop_properties", "allow_properties", "map_properties", "hash_properties")
 """In the order in which they are applied."""
 
 
@@ -71,37 +71,74 @@ def compile_transformers(
     return transform
 
 
-def compile_filters(
-    filters: Sequence[Mapping[str, Any]], *, random: Callable[[], float]
-) -> Callable[[Event], FilterResult]:
-    """The filters of a destination, given as tables of ``if`` and one action. Raises `FilterError`.
+class FilterStep(NamedTuple):
+    """One action of one filter, as it went with an event."""
 
-    ``random`` gives numbers from 0 to below 1; it decides on samples without a path. What is returned never raises.
-    """
-    rules = [(index, *_compile(each, f"filters[{index}]", random)) for index, each in enumerate(filters)]
-    rules.sort(key=lambda rule: rule[1])
+    filter: int
+    """Which filter, counted from 0."""
+    action: str
+    holds: bool
+    """Whether the filter's condition holds; where it does not, the action was not applied."""
+    before: Event
+    after: Event | None
+    """None where the event was dropped, by rule or for the error."""
+    error: str | None = None
 
-    def apply(event: Event) -> FilterResult:
+
+class Filters:
+    """The filters of a destination, compiled. Nothing here raises."""
+
+    def __init__(self, rules: Sequence[tuple[int, int, Condition, Transformer]]) -> None:
+        """``rules`` are an action's place among the kinds, its filter's index, its condition, and what it does."""
+        self._rules = sorted(rules, key=lambda rule: rule[:2])
+
+    def __call__(self, event: Event) -> FilterResult:
+        """What is left of an event."""
         left = event
-        for index, _, condition, action in rules:
-            try:
-                changed = action(left) if condition(event) else left
-            except Exception as error:
-                return FilterResult(None, index, f"{type(error).__name__}: {error}")
-            if changed is None:
-                return FilterResult(None, index)
-            left = changed
+        for step in self.steps(event):
+            if step.after is None:
+                return FilterResult(None, step.filter, step.error)
+            left = step.after
         return FilterResult(left)
 
-    return apply
+    def steps(self, event: Event) -> Iterator[FilterStep]:
+        """Each action in its turn, up to the one that drops the event."""
+        left = event
+        for order, index, condition, action in self._rules:
+            holds = False
+            try:
+                holds = condition(event)
+                changed = action(left) if holds else left
+            except Exception as error:
+                yield FilterStep(index, _ACTIONS[order], holds, left, None, f"{type(error).__name__}: {error}")
+                return
+            yield FilterStep(index, _ACTIONS[order], holds, left, changed)
+            if changed is None:
+                return
+            left = changed
 
 
-def _compile(table: Mapping[str, Any], place: str, random: Callable[[], float]) -> tuple[int, Condition, Transformer]:
-    """When a filter comes, when it applies, and what it does."""
-    actions = [action for action in _ACTIONS if action in table]
-    if len(actions) != 1 or table.keys() != {"if", *actions}:
-        raise FilterError(f"{place}: a filter has `if`, one of {', '.join(_ACTIONS)}, and nothing else")
-    (action,) = actions
+def compile_filters(filters: Sequence[Mapping[str, Any]], *, random: Callable[[], float]) -> Filters:
+    """The filters of a destination, given as tables of ``if`` and some actions. Raises `FilterError`.
+
+    ``random`` gives numbers from 0 to below 1; it decides on samples without a path.
+    """
+    return Filters(
+        [
+            (order, index, condition, action)
+            for index, each in enumerate(filters)
+            for order, condition, action in _compile(each, f"filters[{index}]", random)
+        ]
+    )
+
+
+def _compile(
+    table: Mapping[str, Any], place: str, random: Callable[[], float]
+) -> list[tuple[int, Condition, Transformer]]:
+    """A filter's actions: when each comes, when it applies, and what it does."""
+    actions = table.keys() - {"if"}
+    if "if" not in table or not actions or not actions <= set(_ACTIONS):
+        raise FilterError(f"{place}: a filter has `if`, some of {', '.join(_ACTIONS)}, and nothing else")
     text = table["if"]
     if not isinstance(text, str):
         raise FilterError(f"{place}.if: has to be a condition in quotes")
@@ -109,13 +146,18 @@ def _compile(table: Mapping[str, Any], place: str, random: Callable[[], float]) 
         condition = compile_filter(text)
     except TriggerError as error:
         raise FilterError(f"{place}.if: {error}") from error
-    try:
-        transformer = compile_transformer(
-            _transformer(action, table[action]), random=random, fraction=sampling.fraction
-        )
-    except TransformerError as error:
-        raise FilterError(f"{place}.{action}: {error}") from error
-    return _ACTIONS.index(action), condition, transformer
+    rules = []
+    for order, action in enumerate(_ACTIONS):
+        if action not in actions:
+            continue
+        try:
+            transformer = compile_transformer(
+                _transformer(action, table[action]), random=random, fraction=sampling.fraction
+            )
+        except TransformerError as error:
+            raise FilterError(f"{place}.{action}: {error}") from error
+        rules.append((order, condition, transformer))
+    return rules
 
 
 def _transformer(action: str, value: Any) -> Mapping[str, Any]:

@@ -11,8 +11,14 @@ _COMMANDS = {
     # name: (module, one line of help)
     "run": ("run", "Run the relay."),
     "check": ("check", "Check a configuration: all its errors at once."),
+    "catalog": ("catalog", "Show the types of destinations, and what each can do."),
+    "explain": ("explain", "Show what would become of an event at a destination, and why."),
     "status": ("status", "Show what came in, what went out, and what waits."),
+    "replay": ("replay", "Deliver history again, into one destination."),
+    "privacy": ("privacy", "Take no more events of a user, or forget one."),
+    "journal": ("journal", "Look into the log of all events: verify it, export from it."),
     "send": ("send", "Send one event to the relay."),
+    "simulate": ("simulate", "Show what retries make of a destination that fails."),
     "sink": ("sink", "Run a receiving endpoint that records what it gets and can fail on purpose."),
 }
 

@@ -9,6 +9,7 @@ import msgspec
 from relayd.cli.config import WRONG, catalog, config_option, find, load_checked
 from relayd.config.errors import ConfigError, Problem
 from relayd.config.reference import reference
+from relayd.sources import declared
 
 
 @click.command("check")
@@ -16,13 +17,16 @@ from relayd.config.reference import reference
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--reference", "wants_reference", is_flag=True, help="Print every key, its default and what it means.")
 def command(config: Path | None, as_json: bool, wants_reference: bool) -> None:
-    """Check a configuration: print all its errors at once, each with its file and line, and exit 2."""
+    """Check a configuration: print all its errors at once, each with its file and line, and exit 2.
+
+    The files of functions are imported, each in a process of its own.
+    """
     if wants_reference:
-        click.echo(reference(catalog()), nl=False)
+        click.echo(reference(catalog(), declared()), nl=False)
         return
     path = find(config)
     try:
-        loaded = load_checked(path)
+        loaded = load_checked(path, imports=True)
     except ConfigError as error:
         if as_json:
             _print_json(path, problems=error.problems)

@@ -145,7 +145,10 @@ def _whither(config: Path | None, url: str | None, write_key: str | None, source
 def _write_key(sources: Mapping[str, Source], wanted: str | None) -> str:
     if wanted is not None and wanted not in sources:
         raise click.UsageError(f"there is no source {wanted!r}; there are: {', '.join(sources) or 'none'}")
-    usable = [wanted] if wanted is not None else [name for name, each in sources.items() if each.enabled]
+    usable = [name for name, each in sources.items() if each.write_key and (each.enabled or name == wanted)]
+    if wanted is not None and wanted not in usable:
+        raise click.UsageError(f"{wanted!r} takes webhooks at /v1/sources/{wanted}, and has no write key")
+    usable = [wanted] if wanted is not None else usable
     if len(usable) != 1:
         raise click.UsageError(f"say which --source sends; enabled are: {', '.join(usable) or 'none'}")
     return sources[usable[0]].write_key

@@ -35,13 +35,23 @@ def render(status: Mapping[str, Any]) -> str:
     ]
     if journal["refusing"]:
         lines.append(f"REFUSING EVENTS: {journal['refusing']}")
+    lines += [_copy(name, copy) for name, copy in status["copies"].items()]
     unknown = sum(status["listener"]["rejected"].values())
     if unknown:
         lines.append(f"under a write key that no source has: {unknown:,} events, not kept")
     lines += ["", _sources(status["sources"]), "", _destinations(status["destinations"])]
+    lines += _functions(status.get("functions", {}))
     down = {name: each for name, each in status["destinations"].items() if each["state"] == "backing_off"}
     lines += [""] * bool(down) + [f"{name} is backing off: {each['last_failure']}" for name, each in down.items()]
     return "\n".join(lines)
+
+
+def _copy(name: str, copy: Mapping[str, Any]) -> str:
+    """How far a copy of the archive has come."""
+    up_to = f"copied up to {copy['received_at']}" if copy["received_at"] else "nothing copied yet"
+    waiting = f", {copy['waiting']:,} segments wait" if copy["waiting"] else ""
+    failure = f": {copy['last_failure']}" if copy["last_failure"] else ""
+    return f"{name}: {copy['place']}, {up_to}{waiting}{failure}"
 
 
 def _sources(sources: Mapping[str, Any]) -> str:
@@ -50,6 +60,15 @@ def _sources(sources: Mapping[str, Any]) -> str:
         for name, each in sources.items()
     ]
     return _table(("source", "received", "duplicates", "rejected", "codes"), "lrrrl", rows)
+
+
+def _functions(functions: Mapping[str, Any]) -> list[str]:
+    """The source functions that have requests to take, or never took some."""
+    return [
+        f"{name} has {each['pending']:,} requests to take later, and {each['held']:,} held in functions.sqlite3"
+        for name, each in functions.items()
+        if each["pending"] or each["held"]
+    ]
 
 
 def _destinations(destinations: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import msgspec
 from msgspec import Meta, Struct, field
 
 from relayd.config.units import Duration, Rate, Size
@@ -31,6 +32,11 @@ def doc(text: str, *, example: object = None, **bounds: Any) -> Meta:
 def secret(text: str, *, example: object = None, **bounds: Any) -> Meta:
     """`doc` for a key whose value, or all that is in it, must not be seen: logs redact it, no error shows it."""
     return _meta(text, example, {"secret": True}, bounds)
+
+
+def public(text: str, *, example: object = None, **bounds: Any) -> Meta:
+    """`doc` for a setting of a destination that web pages and apps get too, where the tool is in device-mode."""
+    return _meta(text, example, {"public": True}, bounds)
 
 
 def _meta(text: str, example: object, extra: dict[str, bool] | None, bounds: dict[str, Any]) -> Meta:
@@ -57,6 +63,9 @@ class Listener(Section, frozen=True):
     trusted_proxies: Annotated[
         tuple[str, ...], doc("addresses or networks whose X-Forwarded-For is believed; a Unix socket's peer always is")
     ] = ()
+    analytics_js: Annotated[
+        str, doc("folder of the npm package @segment/analytics-next, served to web pages; empty: not served")
+    ] = ""
     max_connections: Annotated[int, doc("open connections; one more is answered 503", ge=1)] = 4096
     max_head: Annotated[Size, doc("bytes of request line and headers", ge=1024)] = Size(16 * KB)
     max_headers: Annotated[int, doc("headers of a request", ge=1)] = 100
@@ -97,6 +106,30 @@ class Journal(Section, frozen=True):
     min_free: Annotated[Size, doc("disk reserve; with less free, events are refused with 503")] = Size(256 * MB)
 
 
+class S3(Section, frozen=True):
+    """A further copy of the archive in S3-compatible storage, made as segments are sealed (needs relayd[s3])."""
+
+    bucket: Annotated[str, doc("empty: no copy is made")] = ""
+    prefix: Annotated[str, doc("an object's name is PREFIX/DAY/OFFSET.jsonl.zst, as in archive/")] = ""
+    endpoint: Annotated[str, doc("the storage's http:// or https:// address; empty: that of AWS")] = ""
+    region: Annotated[str, doc("the bucket's region", min_length=1)] = "us-east-1"
+    access_key_id: Annotated[
+        str, secret("whose key; empty: $AWS_ACCESS_KEY_ID and $AWS_SECRET_ACCESS_KEY, else the machine's role")
+    ] = ""
+    secret_access_key: Annotated[str, secret("set together with access_key_id")] = ""
+
+
+class Archive(Section, frozen=True):
+    """Further copies of what is sealed. What has one yet to be made is kept beyond journal.retention and max_size,
+    unless the disk has less than twice journal.min_free."""
+
+    segment_logs: Annotated[
+        bool, doc("true: also as Segment writes it, segment-logs/SOURCE/DAY/OFFSET.gz, for tools that read that")
+    ] = False
+    segment_logs_in: Annotated[str, doc("the directory that segment-logs is in; empty: archive in state_dir")] = ""
+    s3: S3 = S3()
+
+
 class Dedupe(Section, frozen=True):
     """Events whose messageId was seen within the window are answered 200 and not stored again."""
 
@@ -106,15 +139,59 @@ class Dedupe(Section, frozen=True):
     )
 
 
-SourceType = Literal["web", "mobile", "server"]
+SourceType = Literal["web", "mobile", "server", "cloud_app", "function"]
+SDK_SOURCES = frozenset({"web", "mobile", "server"})
+"""The types of sources that send by an SDK, with a write key; the others send webhooks to /v1/sources/NAME."""
+
+
+class SourceSubscription(Section, frozen=True, kw_only=True):
+    """One kind of event that is made of an app's webhooks; any number may match one of them."""
+
+    name: Annotated[str, doc("its own name, part of its events' messageIds", min_length=1, example="orders")]
+    trigger: Annotated[str, doc("which webhooks, in the FQL of filters, over body and headers; empty: all of them")] = (
+        ""
+    )
+    mapping: Annotated[
+        Mapping[str, object],
+        doc(
+            "what becomes an event: type (else track), userId, messageId, ...; of body and headers",
+            example={"event": "Paid", "userId": {"@path": "$.body.id"}},
+        ),
+    ]
 
 
 class Source(Section, frozen=True, kw_only=True):
     """Something that sends events."""
 
-    type: Annotated[SourceType, doc("what kind of application sends")] = "server"
-    write_key: Annotated[str, secret("the key its SDKs are set up with", min_length=1, example="example")]
+    type: Annotated[
+        SourceType, doc("web, mobile, server: an SDK sends; cloud_app, function: webhooks come to /v1/sources/NAME")
+    ] = "server"
+    write_key: Annotated[str, secret("the key its SDKs are set up with", min_length=1, example="example")] = ""
     enabled: Annotated[bool, doc("false: its events are answered 200, counted as source_disabled, and not kept")] = True
+    app: Annotated[str | None, doc("cloud_app: whose webhooks", example="stripe")] = None
+    trigger: Annotated[
+        str | None,
+        doc("webhook: which ones, in the FQL of filters, over body and headers", example='body.kind = "order"'),
+    ] = None
+    mapping: Annotated[
+        Mapping[str, object] | None,
+        doc(
+            "webhook: what becomes an event, of body and headers",
+            example={"@path": "$.body.event"},
+        ),
+    ] = None
+    subscriptions: Annotated[
+        tuple[SourceSubscription, ...], doc("cloud_app: in place of what the app comes with, or of trigger and mapping")
+    ] = ()
+    file: Annotated[
+        str | None, doc("function: a Python file with `async def on_request`", example="conf/functions/source.py")
+    ] = None
+    timeout: Annotated[Duration, doc("function: how long a call may take, after which its process is ended", gt=0)] = (
+        Duration(5)
+    )
+    settings: Annotated[
+        Mapping[str, object] | Section, doc("cloud_app: what the app declares; function: passed to it")
+    ] = field(default_factory=dict)
 
 
 PolicyName = Literal[
@@ -143,6 +220,10 @@ class Delivery(Section, frozen=True):
 
     concurrency: Annotated[int, doc("requests in flight at once", ge=1, le=1024)] = 32
     rate: Annotated[Rate | None, doc("requests a second at most; unset: no limit", gt=0, example="100/s")] = None
+    base_url: Annotated[
+        str,
+        doc("where requests go in place of the vendor's host: a proxy, or a stand-in", example="http://127.0.0.1:9"),
+    ] = ""
     timeout: Annotated[Duration, doc("for a whole request, connecting included", gt=0)] = Duration(10)
     ordering: Annotated[
         Literal["none", "user"], doc("user: a user's events leave one after the other, across retries too")
@@ -159,18 +240,75 @@ class Delivery(Section, frozen=True):
     ] = 5_000_000
 
 
+class Filter(Section, frozen=True, kw_only=True):
+    """What a destination does not get, and when: one of the actions or more, applied in this order."""
+
+    condition: Annotated[str, doc("which events it applies to, in FQL", example='event = "Heartbeat"')] = field(
+        name="if"
+    )
+    sample: Annotated[
+        Mapping[str, object] | None,
+        doc("keep a share of them: by the value at path, else at random", example={"percent": 0.1, "path": "userId"}),
+    ] = None
+    drop: Annotated[bool | None, doc("true: do not send them", example=True)] = None
+    drop_properties: Annotated[
+        Mapping[str, object] | None, doc("send them without these", example={"context": ["ip"], "traits": ["email"]})
+    ] = None
+    allow_properties: Annotated[
+        Mapping[str, object] | None, doc("of these objects send only these", example={"properties": ["total"]})
+    ] = None
+    map_properties: Annotated[
+        Mapping[str, object] | None,
+        doc("move, copy or set values", example={"properties.mail": {"move": "traits.email"}}),
+    ] = None
+    hash_properties: Annotated[
+        Mapping[str, object] | None, doc("send the SHA-256 of these values", example={"traits": ["email"]})
+    ] = None
+
+    @property
+    def table(self) -> dict[str, object]:
+        """As it is written."""
+        return {name: value for name, value in msgspec.to_builtins(self).items() if value is not None}
+
+
+class Subscription(Section, frozen=True, kw_only=True):
+    """One thing that a destination does: with which events, and how they become what is sent."""
+
+    name: Annotated[str, doc("its own name; deliveries that wait are known by it", min_length=1, example="Orders")]
+    action: Annotated[str, doc("one of the type's actions; `relayd catalog TYPE` lists them", example="send")]
+    trigger: Annotated[str, doc("which events, in FQL; empty: all of them")] = ""
+    mapping: Annotated[
+        Mapping[str, object] | None,
+        doc(
+            "field = value or directive; unset: the defaults of the action's fields", example={"data": {"@path": "$."}}
+        ),
+    ] = None
+    enabled: Annotated[bool, doc("false: no event is for it")] = True
+
+
 class Destination(Section, frozen=True, kw_only=True):
     """A tool that is fed."""
 
-    type: Annotated[str, doc("webhook, segment or file")]
+    type: Annotated[str, doc("what it is; `relayd catalog` lists the types")]
     sources: Annotated[
         tuple[str, ...] | None, doc("names of the sources it is fed from; unset: all", example=["example"])
     ] = None
-    enabled: Annotated[bool, doc("false: it is not fed; its place in the journal is kept as long as retention")] = True
+    enabled: Annotated[bool, doc("false: events pass it by, counted as DESTINATION_DISABLED; replay them later")] = True
+    mode: Annotated[
+        Literal["cloud", "device"] | None,
+        doc(
+            "who sends events of web and mobile sources: relayd or the device; unset: as type and source have it",
+            example="cloud",
+        ),
+    ] = None
     start: Annotated[str, doc('where a new destination begins: "latest", "earliest" or an ISO 8601 time')] = "latest"
     settings: Annotated[Mapping[str, object] | Section, doc("what the type declares")] = field(default_factory=dict)
     retry: Retry = Retry()
     delivery: Delivery = Delivery()
+    filters: Annotated[tuple[Filter, ...], doc("which events, or which parts of them, it does not get")] = ()
+    subscriptions: Annotated[
+        tuple[Subscription, ...], doc("what it does with which events; none: the type's presets")
+    ] = ()
 
 
 class Config(Section, frozen=True):
@@ -181,6 +319,7 @@ class Config(Section, frozen=True):
     listener: Listener = Listener()
     admin: Admin = Admin()
     journal: Journal = Journal()
+    archive: Archive = Archive()
     dedupe: Dedupe = Dedupe()
     sources: Mapping[str, Source] = field(default_factory=dict)
     destinations: Mapping[str, Destination] = field(default_factory=dict)

@@ -9,11 +9,12 @@ from collections.abc import Container, Iterator, Mapping
 from typing import Final, Literal, get_args, get_origin
 
 from relayd.config import schema
-from relayd.config.model import Config, Destination, Section, Source
+from relayd.config.model import Config, Destination, Section, Source, SourceSubscription
 from relayd.config.schema import REQUIRED, Key
 from relayd.config.toml import render
 
 _NOTHING: Final[Mapping[str, object]] = {}
+_NO_APPS: Final[Mapping[str, type[Section]]] = {}
 _COLUMN = 44
 """Where the explanations begin, at most."""
 _WIDTH = 120
@@ -28,25 +29,53 @@ _HEAD = """\
 """
 
 
-def reference(settings: Mapping[str, type[Section]]) -> str:
+_SDK_KEYS = ("type", "write_key", "enabled")
+_OWN_MAPPING = "webhook"
+"""The app that takes its trigger and mapping from the configuration."""
+
+
+def reference(settings: Mapping[str, type[Section]], apps: Mapping[str, type[Section]] = _NO_APPS) -> str:
     """The reference, with a destination of each type; the first is in use, and shows all that a destination can have.
 
-    Raises ``ValueError`` for a key that has neither a default nor an example.
+    ``apps`` are those of cloud-app sources. Raises ``ValueError`` for a key that has neither a default nor an example.
     """
     first, *others = settings
-    tables = [_table("", Config), *_inner("", Config), _table("sources.example", Source)]
+    tables = [_table("", Config), *_inner("", Config)]
+    tables += [_table("sources.example", Source, _examples(Source), only=_SDK_KEYS), *_sources(apps)]
     tables += [
         _table(f"destinations.{first}", Destination, {"type": first}),
-        _table(f"destinations.{first}.settings", settings[first]),
+        _table(f"destinations.{first}.settings", settings[first], _examples(settings[first])),
         *_inner(f"destinations.{first}.", Destination),
     ]
     for other in others:
         name, given = f"destinations.{other}", {"type": other}
         tables += [
             _table(name, Destination, given, mark="## ", only=given),
-            _table(f"{name}.settings", settings[other], mark="## "),
+            _table(f"{name}.settings", settings[other], _examples(settings[other]), mark="## "),
         ]
     return "\n".join([_HEAD, *tables])
+
+
+def _sources(apps: Mapping[str, type[Section]]) -> Iterator[str]:
+    """Examples of sources that take webhooks; the first app's shows subscriptions of its own."""
+    if not apps:
+        return
+    first = next(iter(apps))
+    for app, settings in apps.items():
+        name, given = f"sources.{app}", {"type": "cloud_app", "app": app}
+        keys = (*given, "trigger", "mapping") if app == _OWN_MAPPING else given
+        yield _table(name, Source, given, mark="## ", only=keys)
+        yield _table(f"{name}.settings", settings, _examples(settings), mark="## ")
+        if app == first:
+            yield _table(f"[{name}.subscriptions]", SourceSubscription, mark="## ")
+    yield _table("sources.function", Source, {"type": "function"}, mark="## ", only=("type", "file", "timeout"))
+
+
+def _examples(section: type[Section]) -> Mapping[str, object]:
+    """What has to be set for the section to be of use, and has a default nevertheless."""
+    return {
+        key.name: key.example for key in schema.keys(section).values() if key.example is not None and key.default == ""
+    }
 
 
 def _inner(prefix: str, section: type[Section]) -> Iterator[str]:
@@ -55,6 +84,8 @@ def _inner(prefix: str, section: type[Section]) -> Iterator[str]:
         if key.section:
             yield _table(f"{prefix}{key.name}", key.section)
             yield from _inner(f"{prefix}{key.name}.", key.section)
+        elif get_origin(key.holds) is tuple and _holds_tables(key):
+            yield _table(f"[{prefix}{key.name}]", get_args(key.holds)[0], mark="## ")
 
 
 def _table(

@@ -6,15 +6,19 @@ Each rule looks only at values that are sound by themselves, and says where to l
 import os
 import re
 import ssl
+from collections.abc import Mapping
 from datetime import datetime
+from importlib.util import find_spec
 from ipaddress import ip_network
 
-from relayd.config import address
+from relayd.config import address, analytics_js
 from relayd.config.document import Document
 from relayd.config.errors import Keys, Problem, suggestion
-from relayd.config.model import Config, Destination, Listener
+from relayd.config.model import S3, SDK_SOURCES, Config, Destination, Listener, Source, SourceType
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_BUCKET = re.compile(r"[A-Za-z0-9._-]{3,63}")
+_ENDPOINT = re.compile(r"https?://[^\s/?#@]+[^\s?#@]*")
 _SOCKET_PATH = 107
 """Bytes of a Unix socket's path on Linux, at most (unix(7))."""
 
@@ -31,11 +35,28 @@ def warnings(config: Config, document: Document) -> list[Problem]:
         found.append(document.problem((), "there are no [sources.NAME], so every event is refused"))
     if not config.destinations:
         found.append(document.problem((), "there are no [destinations.NAME], so events are kept and go nowhere"))
+    for name, source in config.sources.items():
+        if source.type == "cloud_app" and getattr(source.settings, "secret", None) == "":
+            secret = ("sources", name, "settings", "secret")
+            found.append(document.problem(secret, "is empty, so everybody who knows the address can send events"))
     for name, destination in config.destinations.items():
         if destination.sources == ():
             keys = ("destinations", name, "sources")
             found.append(document.problem(keys, "is empty, so nothing is fed; leave it out for all sources"))
     return found
+
+
+_SOURCE_KEYS: Mapping[str, tuple[SourceType, ...]] = {
+    "write_key": ("web", "mobile", "server"),
+    "app": ("cloud_app",),
+    "trigger": ("cloud_app",),
+    "mapping": ("cloud_app",),
+    "subscriptions": ("cloud_app",),
+    "file": ("function",),
+    "timeout": ("function",),
+    "settings": ("cloud_app", "function"),
+}
+"""The types of sources that have a key; other keys are everybody's."""
 
 
 class _Rules:
@@ -51,7 +72,11 @@ class _Rules:
         self._binds()
         self._tls(self._config.listener)
         self._proxies(self._config.listener)
+        self._analytics_js(self._config.listener)
         self._limits()
+        self._s3(self._config.archive.s3)
+        for name, source in self._config.sources.items():
+            self._source(name, source)
         self._write_keys()
         for name, destination in self._config.destinations.items():
             self._destination(name, destination)
@@ -119,6 +144,15 @@ class _Rules:
             except ValueError as error:
                 self._report(keys, f'{error}; use an address or a network such as "10.0.0.0/8"')
 
+    def _analytics_js(self, listener: Listener) -> None:
+        keys = ("listener", "analytics_js")
+        if not (listener.analytics_js and self._sound(*keys)):
+            return
+        try:
+            analytics_js.find(listener.analytics_js)
+        except ValueError as error:
+            self._report(keys, str(error))
+
     def _limits(self) -> None:
         """A limit that another makes pointless."""
         listener = self._config.listener
@@ -137,11 +171,51 @@ class _Rules:
                 )
                 self._miss(("listener", written), message)
 
+    def _s3(self, s3: S3) -> None:
+        """Keys that need each other, and the extra that they all need."""
+        at = ("archive", "s3")
+        if self._sound(*at, "endpoint") and s3.endpoint and not _ENDPOINT.fullmatch(s3.endpoint):
+            self._report((*at, "endpoint"), "must be http://HOST... or https://HOST..., without a ?query or a password")
+        pair = ("access_key_id", "secret_access_key")
+        if all(self._sound(*at, key) for key in pair):
+            for key, other in (pair, pair[::-1]):
+                if getattr(s3, other) and not getattr(s3, key):
+                    self._miss((*at, key), f"is required, as {other} is set")
+        if not self._sound(*at, "bucket"):
+            return
+        if not s3.bucket:
+            others = ("prefix", "endpoint", *pair)
+            given = next((key for key in others if self._sound(*at, key) and getattr(s3, key)), None)
+            if given:
+                self._miss((*at, "bucket"), f"is required, as {given} is set")
+        elif not _BUCKET.fullmatch(s3.bucket):
+            self._report((*at, "bucket"), "a bucket's name has 3 to 63 letters, digits, dots, - or _")
+        elif find_spec("obstore") is None:
+            self._report((*at, "bucket"), "needs obstore, which is not installed: pip install 'relayd[s3]'")
+
+    def _source(self, name: str, source: Source) -> None:
+        """What a source of its type needs, and what is of another type."""
+        at = ("sources", name)
+        typed = self._sound(*at, "type")
+        if not typed and (source.app or source.file):
+            return
+        for key, types in _SOURCE_KEYS.items():
+            if typed and source.type not in types and self._document.has(*at, key):
+                self._report((*at, key), f"must be left out for type {source.type}; it is for {' and '.join(types)}")
+        if source.type in SDK_SOURCES:
+            if not source.write_key and self._sound(*at, "write_key"):
+                self._miss((*at, "write_key"), "is required: the key its SDKs are set up with")
+        elif source.type == "function":
+            if source.file is None and self._sound(*at, "file"):
+                self._miss((*at, "file"), "is required: the Python file with the function")
+        elif source.app is None and self._sound(*at, "app"):
+            self._miss((*at, "app"), "is required: the name of the app whose webhooks come")
+
     def _write_keys(self) -> None:
         seen: dict[str, str] = {}
         for name, source in self._config.sources.items():
             keys = ("sources", name, "write_key")
-            if not self._sound(*keys):
+            if not source.write_key or not self._sound(*keys):
                 continue
             first = seen.setdefault(source.write_key, name)
             if first != name:

@@ -51,6 +51,11 @@ class Key(Struct, frozen=True):
         return is_secret(self.meta)
 
     @property
+    def public(self) -> bool:
+        """Whether `model.public` marks the value; what is secret never is."""
+        return not self.secret and any((each.extra or {}).get("public") for each in self.meta)
+
+    @property
     def section(self) -> type[Section] | None:
         """The section that this key holds, if it holds one."""
         return self.holds if isinstance(self.holds, type) and issubclass(self.holds, Section) else None

@@ -24,35 +24,37 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from random import random as system_random
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-import httpx
 import structlog
 import trio
 
 from relayd.config import model
-from relayd.delivery import outcome as outcomes
+from relayd.delivery.attempt import Attempt, Sender
 from relayd.delivery.breaker import Breaker
-from relayd.delivery.connection import Answer
 from relayd.delivery.eligibility import Eligibility, Selection
 from relayd.delivery.outbox import Delivery, Outbox
 from relayd.delivery.outcome import Event, Outcome
 from relayd.delivery.ready import Ready
+from relayd.delivery.removal import Gone, search
 from relayd.delivery.schedule import policy_of
 from relayd.delivery.settlement import Ended, settle
 from relayd.delivery.throttle import Throttle
-from relayd.delivery.transport import error_code
-from relayd.destinations import Destination
-from relayd.journal.reader import Chunk, Reader
+from relayd.destinations.subscription import Subscription
+from relayd.journal.reader import Chunk
+from relayd.privacy.person import Removal
 
 _log = structlog.get_logger(__name__)
 
 _MEMORY = 32 * 2**20
 """Bytes of payload in memory, in flight or about to be."""
+_GATHER = 0.05
+"""Seconds for which a batch that is not full gathers more while others are in flight: under load batches fill by
+themselves, and without load nothing waits."""
+_LOOK = 0.05
+"""Seconds between looks at whether what is to be removed is still in flight."""
 _PAUSE = 1.0
 """Seconds before a transaction that the disk refused is tried again."""
-_DETAIL = 500
-"""Characters of an answer that are kept to explain a failure."""
 _EXPIRE_AT_ONCE = 1000
 _PROBES = 100
 """Among how many failed deliveries the one is chosen that a destination is probed with."""
@@ -71,10 +73,17 @@ class Log(Protocol):
     async def wait_beyond(self, offset: int) -> None: ...
 
 
-class Sender(Protocol):
-    """A transport: carries out requests whose URL has its scheme."""
+class Source(Protocol):
+    """Where an actor reads events: a journal's reader, or what stands in for one."""
 
-    async def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> Answer: ...
+    @property
+    def offset(self) -> int: ...
+
+    def read(self, head: int) -> Chunk | None: ...
+
+    def seek(self, offset: int) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class Actor:
@@ -85,46 +94,59 @@ class Actor:
         name: str,
         config: model.Destination,
         *,
-        destination: Destination[model.Section],
+        eligibility: Eligibility,
+        subscriptions: Sequence[Subscription[Any]],
         outbox: Outbox,
-        reader: Reader,
+        reader: Source,
         log: Log,
         senders: Mapping[str, Sender],
         redact: Callable[[str], str],
+        event_rate: float | None = None,
+        live: Callable[[], "Actor | None"] = lambda: None,
         clock: Callable[[], float] = time.time,
         random: Callable[[], float] = system_random,
     ) -> None:
-        """``outbox`` has its cursor set. ``senders`` by URL scheme; ``clock`` in Unix seconds; ``random`` in [0, 1)."""
+        """``outbox`` has its cursor set. ``senders`` by URL scheme; ``clock`` in Unix seconds; ``random`` in [0, 1).
+
+        ``event_rate`` is how many events a second leave, at most; ``config`` limits requests. ``live`` gives the actor
+        whose events have precedence, if there is one: the two share its limit of requests, and while it is behind
+        nothing new is sent here.
+        """
         delivery = config.delivery
         ordered = delivery.ordering == "user"
         self.outbox = outbox
         self._name = name
         self._config = config
-        self._destination = destination
-        assert isinstance(config.settings, model.Section), "the loader checks settings against the type"
-        self._settings = config.settings
         self._reader = reader
         self._journal = log
-        self._senders = senders
-        self._redact = redact
         self._clock = clock
         self._random = random
         self._policy = policy_of(config.retry)
-        self._batch_size = min(delivery.batch_size or destination.batch_size, destination.max_batch_size)
-        self._batch_bytes = min(delivery.batch_bytes or destination.batch_bytes, destination.batch_bytes)
-        self._eligibility = Eligibility(
-            names=frozenset({name, destination.type}),
-            methods=destination.methods,
-            sources=None if config.sources is None else frozenset(config.sources),
-            by_user=ordered,
+        self._eligibility = eligibility
+        self._attempt = Attempt(
+            name,
+            subscriptions,
+            senders=senders,
+            timeout=delivery.timeout,
+            base_url=delivery.base_url,
+            ordered=ordered,
+            redact=redact,
+            clock=clock,
+            pace=self._pace,
+            judge=self._judge,
         )
+        batched = [each for each in subscriptions if each.batch_size > 1]
+        self._batch_size = sum(each.batch_size for each in batched) or 1
+        self._batch_bytes = sum(each.batch_bytes for each in batched)
         window = 2 * delivery.concurrency * self._batch_size
         self.last_failure: str | None = None
         """Reason and detail of the last attempt that failed; None since the last that succeeded."""
         self._ready = Ready(ordered=ordered, limit=max(window, 2048), size=_MEMORY)
         self._ready.watermark = outbox.loaded
         self._ordered = ordered
-        self._throttle = Throttle(delivery.rate)
+        self._own_throttle = Throttle(delivery.rate)
+        self._live = live
+        self._event_throttle = Throttle(event_rate)
         self._breaker = Breaker(random)
         self._down_since = 0
         self._paused_until = 0.0
@@ -136,6 +158,9 @@ class Actor:
         self._unrecorded: list[Ended] = []
         self._between = trio.Lock()
         """Held while rows move between outbox and memory, so that a row is never in two hands."""
+        self._intake = trio.Lock()
+        """Held from when events are read until they are stored, and in memory if they are to be."""
+        self._ended = False
         self._stopping = trio.Event()
         self._idle = trio.Event()
         self._wake = trio.Event()
@@ -154,6 +179,22 @@ class Actor:
         """Whether the destination is down, or asked for a pause."""
         return self._breaker.is_open or self._paused_until > trio.current_time()
 
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopping.is_set()
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether more waits than could be in flight."""
+        return self.outbox.pending > self._config.delivery.concurrency * self._batch_size
+
+    @property
+    def throttle(self) -> Throttle:
+        """What spaces the requests."""
+        live = self._live()
+        return self._own_throttle if live is None else live.throttle
+
     def stop(self) -> None:
         """Take in and send no more; `run` returns when what is in flight has ended and is recorded."""
         self._stopping.set()
@@ -167,7 +208,8 @@ class Actor:
                 with trio.CancelScope() as feeding:
                     async with trio.open_nursery() as feeders:
                         feeders.start_soon(self._take_in_forever)
-                        feeders.start_soon(self._pump_forever, nursery)
+                        if self._config.enabled:
+                            feeders.start_soon(self._pump_forever, nursery)
                         await self._stopping.wait()
                         feeding.cancel()
                 while self._senders_running:
@@ -175,12 +217,50 @@ class Actor:
                     await self._idle.wait()
                 nursery.cancel_scope.cancel()
         finally:
+            self._ended = True
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(self._close, limiter=self._database)
 
     def _close(self) -> None:
         self._reader.close()
         self.outbox.close()
+
+    async def remove(self, removal: Removal) -> int:
+        """Remove deliveries that are pending or held, and return how many. What is in flight ends before.
+
+        What is read from here on is what the log's files hold now. Raises `Gone` when the actor ends first.
+        """
+        await self._work(self._reader.close)
+        found, seen = await self._work(lambda: search(self.outbox, removal))
+        removed = 0
+        while True:
+            async with self._between, self._intake:
+                self._ready.clear()
+                self._due_at = 0
+                more, seen = await self._work(lambda: search(self.outbox, removal, seen))  # noqa: B023  called now
+                found |= more
+                here = frozenset(self._ready.ids)
+                removed += await self._work(lambda: self.outbox.remove(found - here, removal.reason))  # noqa: B023
+                found &= here
+                if not found and removal.scrub:
+                    await self._work(self.outbox.vacuum)
+            self._room.set()
+            self._wake.set()
+            if not found:
+                break
+            await trio.sleep(_LOOK)
+        while removal.scrub and not await self._work(self.outbox.checkpoint):  # noqa: ASYNC110  another process reads
+            await trio.sleep(_PAUSE)
+        return removed
+
+    async def _work(self, work: Callable[[], T]) -> T:
+        """As `_persist`, for what may come when the actor has ended."""
+        try:
+            return await self._persist(work)
+        except sqlite3.ProgrammingError:
+            if self._ended:  # so the outbox is closed
+                raise Gone from None
+            raise
 
     # -- intake -------------------------------------------------------------------------------------------------
 
@@ -191,10 +271,11 @@ class Actor:
                 self._room = trio.Event()
                 await self._room.wait()
                 continue
-            new = await self._persist(self._take_in)
-            if new and self._may_hand_over(new):
-                self._note_ready()
-                self._ready.add_untried(new)
+            async with self._intake:
+                new = await self._persist(self._take_in)
+                if new and self._may_hand_over(new):
+                    self._note_ready()
+                    self._ready.add_untried(new)
             self._wake.set()
 
     def _may_hand_over(self, new: Sequence[Delivery]) -> bool:
@@ -211,7 +292,7 @@ class Actor:
 
     def _store(self, selection: Selection, chunk: Chunk) -> list[Delivery]:
         try:
-            return self.outbox.take_in(selection, chunk.end, round(self._clock() * 1000))
+            return self.outbox.take_in(selection, chunk.end, round(self._clock() * 1000), chunk.counts)
         except BaseException:
             self._reader.seek(chunk.start)
             raise
@@ -288,9 +369,15 @@ class Actor:
             return wait
         if self._stopping.is_set() or not len(self._ready):
             return math.inf
-        wait = max(wait, self._paused_until - now, self._throttle.wait(now))
+        live = self._live()
+        if live is not None and live.is_behind:
+            wait = max(wait, _GATHER)
+        wait = max(wait, self._pause(now), self._event_throttle.wait(now))
         if len(self._ready) < self._batch_size and not self._breaker.is_open:
-            wait = max(wait, self._oldest_ready + self._config.delivery.batch_wait - now)
+            fill: float = self._config.delivery.batch_wait
+            if self._in_flight:
+                fill = max(fill, _GATHER)
+            wait = max(wait, self._oldest_ready + fill - now)
         return max(wait, 0.0)
 
     def _note_ready(self) -> None:
@@ -304,7 +391,8 @@ class Actor:
         if batch:
             now = self._oldest_ready = trio.current_time()
             self._breaker.started()
-            self._throttle.take(now)
+            self.throttle.take(now)
+            self._event_throttle.take(now, len(batch))
             self._in_flight += len(batch)
         return batch
 
@@ -328,61 +416,22 @@ class Actor:
     async def _deliver(self, batch: list[Delivery]) -> None:
         """Send a batch and see its outcomes recorded."""
         try:
-            ended = Ended(batch, await self._attempt(batch), self._clock())
+            ended = Ended(batch, await self._attempt.send(batch), self._clock())
             self._unrecorded.append(ended)
             self._recordable.set()
             await ended.done.wait()
         finally:
             self._in_flight -= len(batch)
 
-    async def _attempt(self, batch: Sequence[Delivery]) -> list[Outcome]:
-        """Send a batch once, and the halves of one that was refused as a whole; an outcome for each delivery."""
-        result = await self._send(batch)
-        self._judge(result)
-        if result.event is not Event.REFUSE or result.reason not in outcomes.SPLIT or len(batch) == 1:
-            return [result] * len(batch)
-        middle = len(batch) // 2
-        found: list[Outcome] = []
-        for half in (batch[:middle], batch[middle:]):
-            self._throttle.take(trio.current_time())
-            found += await self._attempt(half)
-        return found
+    async def _pace(self) -> None:
+        """Wait until one more request may leave within a batch."""
+        while (wait := self._pause(trio.current_time())) > 0:  # noqa: ASYNC110  others may have left meanwhile
+            await trio.sleep(wait)
+        self.throttle.take(trio.current_time())
 
-    async def _send(self, batch: Sequence[Delivery]) -> Outcome:
-        now = self._clock()
-        try:
-            requests = self._destination.requests(
-                self._destination.action,
-                self._settings,
-                None,
-                [each.payload for each in batch],
-                batch=self._batch_size > 1,
-                now=now,
-            )
-        except Exception as error:
-            if not isinstance(error, ValueError):
-                _log.exception("no request could be made of an event; it is held", destination=self._name)
-            return Outcome(Event.REFUSE, outcomes.MESSAGE_REJECTED, self._explain(str(error)), alive=None)
-        result = outcomes.DELIVERED
-        for request in requests:
-            sender = self._senders[request.url.partition(":")[0]]
-            try:
-                with trio.fail_after(self._config.delivery.timeout):
-                    answer = await sender.send(request.method, request.url, request.headers, request.body)
-            except (httpx.LocalProtocolError, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
-                return Outcome(Event.REFUSE, outcomes.MESSAGE_REJECTED, self._explain(str(error)), alive=None)
-            except (httpx.TransportError, trio.TooSlowError) as error:
-                return outcomes.of_fault(error_code(error), self._explain(str(error) or "no answer in time"))
-            detail = "" if answer.status < 300 else self._explain(answer.body[:_DETAIL].decode("utf-8", "replace"))
-            result = outcomes.of_status(
-                answer.status, retry_after=answer.header("retry-after"), detail=detail, now=self._clock()
-            )
-            if result.event is not Event.DELIVER:
-                return result
-        return result
-
-    def _explain(self, text: str) -> str:
-        return self._redact(text)[:_DETAIL]
+    def _pause(self, now: float) -> float:
+        """Seconds until the destination may be asked again."""
+        return max(self._paused_until - now, self.throttle.wait(now))
 
     def _judge(self, result: Outcome) -> None:
         """What an answer tells about the destination, whichever event it was for."""

@@ -7,7 +7,8 @@ Guarantees
   answered 200, so its events come again.
 - A file is larger than ``max-size`` only when a single append is. It is renamed before, which is atomic, to
   ``STEM-YYYYMMDDTHHMMSS.ffffffZ.SUFFIX`` (UTC); a reader that has it open reads on undisturbed.
-- One writer at a time: appends of a transport queue up, and the file is locked (flock) against other processes.
+- One writer at a time: appends queue up, also those of another destination or a replay, and the file is locked (flock)
+  against other processes.
 
 The file is opened anew for each append, so a file moved or deleted by others is simply made again.
 
@@ -53,6 +54,8 @@ _ADVICE = {
     errno.EISDIR: "it is a directory",
     errno.EWOULDBLOCK: "another process is writing it",
 }
+_TURNS: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
+"""By the path of the file."""
 
 
 class FileTransport:
@@ -61,7 +64,6 @@ class FileTransport:
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         """``clock``, in Unix seconds, names rotated files."""
         self._clock = clock
-        self._turns: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
 
     async def send(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeouts: Timeouts = NO_TIMEOUTS
@@ -73,7 +75,7 @@ class FileTransport:
         assert method == "APPEND", method
         path = unquote(urlsplit(url).path)
         limits = int(headers.get("max-size", "0")), int(headers.get("keep", "0"))
-        async with self._turns.setdefault(path, trio.Lock()):
+        async with _TURNS.setdefault(path, trio.Lock()):
             try:
                 await trio.to_thread.run_sync(append, Path(path), body, *limits, self._clock())
             except OSError as error:

@@ -11,6 +11,7 @@ Tables (open the file with any SQLite tool, read-only)
     deliveries     what is pending. ``due`` is NULL until the first attempt has failed; then Unix milliseconds, or
                    `BEHIND` while an earlier event of the same user is not settled (``ordering = "user"``)
     dead_letters   what is held, and why
+                   both: ``payload`` is the event, filtered but not mapped; ``subscription`` is NULL for the identity
     counters       totals since the file was made, ``cursor`` (the journal offset read up to), and the latency histogram
 
 Failed deliveries have indexes of their own, so that the common row (inserted, delivered, deleted) maintains none.
@@ -37,7 +38,7 @@ _SCHEMA = """
 CREATE TABLE deliveries (
     id INTEGER PRIMARY KEY, message_id TEXT NOT NULL, user_key TEXT, received INTEGER NOT NULL,
     queued INTEGER NOT NULL, payload BLOB NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, first_attempt INTEGER,
-    due INTEGER, reason TEXT, detail TEXT
+    due INTEGER, reason TEXT, detail TEXT, subscription TEXT
 );
 CREATE INDEX retries ON deliveries (due) WHERE due IS NOT NULL;
 CREATE INDEX windows ON deliveries (first_attempt) WHERE first_attempt IS NOT NULL;
@@ -45,14 +46,20 @@ CREATE INDEX users ON deliveries (user_key, id) WHERE user_key IS NOT NULL;
 CREATE TABLE dead_letters (
     id INTEGER PRIMARY KEY, message_id TEXT NOT NULL, user_key TEXT, received INTEGER NOT NULL,
     payload BLOB NOT NULL, attempts INTEGER NOT NULL, first_attempt INTEGER, failed INTEGER NOT NULL,
-    reason TEXT NOT NULL, detail TEXT
+    reason TEXT NOT NULL, detail TEXT, subscription TEXT
 );
 CREATE INDEX reasons ON dead_letters (reason, failed);
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 """
-_VERSION = 1
-_COLUMNS = "id, message_id, user_key, received, payload, attempts, first_attempt"
+_VERSION = 2
+_UPGRADES = {
+    1: "ALTER TABLE deliveries ADD COLUMN subscription TEXT; ALTER TABLE dead_letters ADD COLUMN subscription TEXT;"
+}
+"""What brings a file of an earlier version to the next one."""
+_COLUMNS = "id, message_id, user_key, received, payload, attempts, first_attempt, subscription"
+_NO_COUNTS: Mapping[str, int] = {}
 _CURSOR, _LOADED = "cursor", "loaded"
+_REMOVE_AT_ONCE = 5000
 
 
 class Delivery(Struct):
@@ -65,6 +72,8 @@ class Delivery(Struct):
     payload: bytes
     attempts: int = 0
     first_attempt: int | None = None
+    subscription: str | None = None
+    """By its name; None for the identity."""
 
 
 class Retry(Struct, frozen=True):
@@ -101,29 +110,23 @@ class Results(Struct):
     """What to add to the counters."""
 
 
-class Outbox:
-    """One destination's outbox. Everything blocks: call it from a thread."""
+class Stored(Struct, frozen=True):
+    """What an outbox has of an event, for a person. Times in Unix milliseconds."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the file, or make it. Raises ``sqlite3.DatabaseError`` for a file that is no outbox of this version."""
-        self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        self._execute = self._database.execute
-        version = self._execute("PRAGMA user_version").fetchone()[0]
-        if version not in (0, _VERSION):
-            raise sqlite3.DatabaseError(f"{path} was made by another version of relayd (outbox format {version})")
-        if version == 0:
-            self._execute("PRAGMA auto_vacuum = INCREMENTAL")
-        self._execute("PRAGMA journal_mode = WAL")
-        self._execute("PRAGMA synchronous = NORMAL")
-        self._execute("PRAGMA journal_size_limit = 16777216")
-        if version == 0:
-            self._database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
-        rows = sqlite_utils.Database(self._database)["counters"].rows
-        self.counters: dict[str, int] = {row["name"]: row["value"] for row in rows}
+    delivery: Delivery
+    held: bool
+    """Whether it is a dead letter; else it is pending."""
+    at: int | None
+    """When it was held, or when it is due again; None where it awaits its first attempt, or an event before it."""
+    reason: str | None
+    detail: str | None
 
-    def close(self) -> None:
-        """Close the file; its write-ahead log is folded in."""
-        self._database.close()
+
+class Counters:
+    """What an outbox has counted since it was made. Any thread may look, also while they change."""
+
+    def __init__(self, counters: dict[str, int]) -> None:
+        self.counters = counters
 
     def count(self, name: str) -> int:
         """A counter; 0 when it was never counted."""
@@ -132,7 +135,7 @@ class Outbox:
     def totals(self, prefix: str) -> dict[str, int]:
         """The counters ``PREFIX:NAME`` by their names."""
         start = prefix + ":"
-        return {name[len(start) :]: value for name, value in self.counters.items() if name.startswith(start)}
+        return {name[len(start) :]: value for name, value in list(self.counters.items()) if name.startswith(start)}
 
     @property
     def cursor(self) -> int | None:
@@ -147,27 +150,71 @@ class Outbox:
     @property
     def size(self) -> int:
         """Rows in the file: what is pending and what is held."""
-        return self.pending + self.count("failed")
+        return self.pending + self.count("failed") - self.count("removed")
+
+
+class Outbox(Counters):
+    """One destination's outbox. Everything blocks: call it from a thread."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, or make it. Raises ``sqlite3.DatabaseError`` for a file that is no outbox of this version."""
+        self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._execute = self._database.execute
+        version = self._execute("PRAGMA user_version").fetchone()[0]
+        if version > _VERSION:
+            raise sqlite3.DatabaseError(f"{path} was made by another version of relayd (outbox format {version})")
+        if version == 0:
+            self._execute("PRAGMA auto_vacuum = INCREMENTAL")
+        self._execute("PRAGMA journal_mode = WAL")
+        self._execute("PRAGMA synchronous = NORMAL")
+        self._execute("PRAGMA journal_size_limit = 16777216")
+        if version == 0:
+            self._database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
+        while 0 < version < _VERSION:
+            self._database.executescript(f"BEGIN; {_UPGRADES[version]} PRAGMA user_version = {version + 1}; COMMIT;")
+            version += 1
+        rows = sqlite_utils.Database(self._database)["counters"].rows
+        super().__init__({row["name"]: row["value"] for row in rows})
+
+    def close(self) -> None:
+        """Close the file; its write-ahead log is folded in."""
+        self._database.close()
 
     def start_at(self, offset: int) -> None:
         """Set the cursor of a new outbox."""
         self._transact(lambda: None, {}, {_CURSOR: offset})
 
-    def take_in(self, selection: Selection, cursor: int, now: int) -> list[Delivery]:
-        """Store what the journal gave, move the cursor to ``cursor``, and return the new deliveries."""
+    def take_in(
+        self, selection: Selection, cursor: int, now: int, counts: Mapping[str, int] = _NO_COUNTS
+    ) -> list[Delivery]:
+        """Store what the journal gave, move the cursor to ``cursor``, and return the new deliveries.
+
+        ``counts`` are added to the counters in the same transaction.
+        """
         first = self.count("deliveries") + 1
         new = [
-            Delivery(first + place, match.message_id, match.user_key, match.received, match.payload)
+            Delivery(
+                first + place,
+                match.message_id,
+                match.user_key,
+                match.received,
+                match.payload,
+                subscription=match.subscription,
+            )
             for place, match in enumerate(selection.matches)
         ]
-        counts = {f"filtered:{reason}": count for reason, count in selection.filtered.items()}
+        counts = dict(counts) | {f"filtered:{reason}": count for reason, count in selection.filtered.items()}
         counts["received"] = selection.received
-        counts["matched"] = counts["deliveries"] = len(new)
+        counts["matched"] = selection.matched
+        counts["deliveries"] = len(new)
         self._transact(
             lambda: self._database.executemany(
-                "INSERT INTO deliveries (id, message_id, user_key, received, queued, payload)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
-                [(each.id, each.message_id, each.user_key, each.received, now, each.payload) for each in new],
+                "INSERT INTO deliveries (id, message_id, user_key, received, queued, payload, subscription)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (each.id, each.message_id, each.user_key, each.received, now, each.payload, each.subscription)
+                    for each in new
+                ],
             ),
             counts,
             {_CURSOR: cursor},
@@ -237,8 +284,8 @@ class Outbox:
             settled = [each.id for each in results.delivered] + [each.delivery.id for each in results.holds]
             if results.holds:
                 self._database.executemany(
-                    "INSERT INTO dead_letters SELECT id, message_id, user_key, received, payload, ?, ?, ?, ?, ?"
-                    " FROM deliveries WHERE id = ?",
+                    "INSERT INTO dead_letters SELECT id, message_id, user_key, received, payload, ?, ?, ?, ?, ?,"
+                    " subscription FROM deliveries WHERE id = ?",
                     [
                         (each.attempts, each.first_attempt, each.failed, each.reason, each.detail, each.delivery.id)
                         for each in results.holds
@@ -290,7 +337,7 @@ class Outbox:
         def apply() -> None:
             self._execute(
                 "INSERT INTO dead_letters SELECT id, message_id, user_key, received, payload, attempts, first_attempt,"
-                " ?, ?, coalesce(reason || ': ' || detail, 'the destination was down')"
+                " ?, ?, coalesce(reason || ': ' || detail, 'the destination was down'), subscription"
                 f" FROM deliveries WHERE id IN ({marks})",
                 (now, EXPIRED, *over),
             )
@@ -300,6 +347,47 @@ class Outbox:
 
         self._transact(apply, {"failed": len(over), f"failed:{EXPIRED}": len(over)}, {})
         return len(over)
+
+    def rows(self, table: str, after: int, limit: int) -> list[Delivery]:
+        """What is pending (``deliveries``) or held (``dead_letters``), with ids above ``after``, in order."""
+        found = self._execute(f"SELECT {_COLUMNS} FROM {table} WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
+        return [Delivery(*row) for row in found.fetchall()]
+
+    def remove(self, ids: Iterable[int], reason: str) -> int:
+        """Remove what is pending or held under these ids; returns how many rows that were.
+
+        What was pending counts as failed for ``reason``, what was held for what it was held; ``removed`` counts those
+        of the failed that have no row.
+        """
+        removed = 0
+        wanted = [(each,) for each in ids]
+        for start in range(0, len(wanted), _REMOVE_AT_ONCE):
+            removed += self._remove(wanted[start : start + _REMOVE_AT_ONCE], reason)
+        return removed
+
+    def _remove(self, ids: Sequence[tuple[int]], reason: str) -> int:
+        counts: dict[str, int] = {}
+
+        def apply() -> None:
+            users = {
+                row[0] for each in ids for row in self._execute("SELECT user_key FROM deliveries WHERE id = ?", each)
+            }
+            pending = self._database.executemany("DELETE FROM deliveries WHERE id = ?", ids).rowcount
+            held = self._database.executemany("DELETE FROM dead_letters WHERE id = ?", ids).rowcount
+            counts.update({"failed": pending, f"failed:{reason}": pending, "removed": pending + held})
+            self._move_up(users - {None})
+
+        self._transact(apply, counts, {})
+        return counts["removed"]
+
+    def vacuum(self) -> None:
+        """Write the file anew, without what rows that are gone left in it; `checkpoint` completes that."""
+        self._execute("VACUUM")
+
+    def checkpoint(self) -> bool:
+        """Empty the write-ahead log; False when someone else reads the file, so that it is to be tried again."""
+        busy: int = self._execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        return not busy
 
     def tidy(self) -> None:
         """Give pages that a drained backlog left free back to the file system, some at a time."""
@@ -318,11 +406,14 @@ class Outbox:
         ).rowcount
 
     def _transact(self, apply: Callable[[], object], add: Mapping[str, int], put: Mapping[str, int]) -> None:
-        """Run ``apply`` and change the counters in one transaction; those in memory follow only a commit."""
-        changed = {name: self.counters.get(name, 0) + count for name, count in add.items() if count} | dict(put)
+        """Run ``apply`` and change the counters in one transaction; those in memory follow only a commit.
+
+        ``apply`` may put into ``add`` what it finds.
+        """
         self._execute("BEGIN IMMEDIATE")
         try:
             apply()
+            changed = {name: self.counters.get(name, 0) + count for name, count in add.items() if count} | dict(put)
             self._database.executemany("INSERT OR REPLACE INTO counters VALUES (?, ?)", changed.items())
             self._execute("COMMIT")
         except BaseException:
@@ -355,3 +446,43 @@ def read_cursor(path: Path) -> int | None:
     finally:
         database.close()
     return None if row is None else int(row[0])
+
+
+def read_counters(path: Path) -> Counters:
+    """The counters of an outbox, read-only, whoever has it open; none while it is being made. Blocks.
+
+    Raises ``sqlite3.Error`` for a file that is no outbox.
+    """
+    if not path.exists():
+        return Counters({})
+    database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    try:
+        made = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'counters'").fetchone()
+        return Counters(dict(database.execute("SELECT name, value FROM counters")) if made else {})
+    finally:
+        database.close()
+
+
+def find(path: Path, message_id: str) -> list[Stored]:
+    """All that an outbox has of an event, read-only: what is pending first. Blocks; scans the file.
+
+    Raises ``sqlite3.Error`` for a file that can not be read as an outbox of this version.
+    """
+    if not path.exists():
+        return []
+    database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    try:
+        rows = [
+            (held, row)
+            for held, table, at in (
+                (False, "deliveries", "nullif(due, ?)"),
+                (True, "dead_letters", "nullif(failed, ?)"),
+            )
+            for row in database.execute(
+                f"SELECT {_COLUMNS}, {at}, reason, detail FROM {table} WHERE message_id = ? ORDER BY id",
+                (BEHIND, message_id),
+            )
+        ]
+    finally:
+        database.close()
+    return [Stored(Delivery(*row[:-3]), held, *row[-3:]) for held, row in rows]

@@ -82,6 +82,8 @@ class Outcome(Struct, frozen=True):
     """Seconds that the destination asked for."""
     alive: bool | None = True
     """Whether the destination showed itself at work (not by a 5xx or a network fault); None: it was not asked."""
+    unanswered: bool = False
+    """Whether no answer came."""
 
 
 DELIVERED = Outcome(Event.DELIVER)
@@ -99,7 +101,7 @@ def of_status(status: int, *, retry_after: str | None, detail: str, now: float) 
 
 def of_fault(reason: str, detail: str) -> Outcome:
     """The outcome of a network fault; ``reason`` is its code, such as ECONNRESET."""
-    return Outcome(Event.FAIL, reason, detail, alive=False)
+    return Outcome(Event.FAIL, reason, detail, alive=False, unanswered=True)
 
 
 def parse_retry_after(text: str | None, now: float) -> float | None:

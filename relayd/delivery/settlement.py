@@ -1,5 +1,6 @@
 """From what attempts came to, to what the outbox records. Pure."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import trio
@@ -7,7 +8,7 @@ from msgspec import Struct, field
 
 from relayd.delivery.latency import bucket
 from relayd.delivery.outbox import BEHIND, Delivery, Hold, Results, Retry
-from relayd.delivery.outcome import EXPIRED, TRANSITIONS, Event, Outcome, State
+from relayd.delivery.outcome import DELIVERED, EXPIRED, TRANSITIONS, Event, Outcome, State
 from relayd.delivery.schedule import Policy, next_due
 
 
@@ -34,10 +35,24 @@ def settle(entries: Sequence[Ended], policy: Policy, random: Callable[[], float]
     results = Results([], [], [], [], {})
     for entry in entries:
         results.behind += entry.behind
+        if all(result is DELIVERED for result in entry.outcomes):
+            _settle_delivered(results, entry)
+            continue
         failed_users: set[str | None] = set()
         for each, result in zip(entry.batch, entry.outcomes, strict=True):
             _settle_one(results, each, result, entry.at, policy, random, failed_users)
     return results
+
+
+def _settle_delivered(results: Results, entry: Ended) -> None:
+    """As `_settle_one` for all of a batch, which is the usual case."""
+    batch = entry.batch
+    results.delivered += batch
+    _count(results, "delivered", len(batch))
+    _count(results, "attempts:ok", len(batch))
+    _count(results, "first_attempts:ok", sum(not each.attempts for each in batch))
+    for received, count in Counter(each.received for each in batch).items():
+        _count(results, f"latency:{bucket(max(entry.at - received / 1000, 0))}", count)
 
 
 def _settle_one(
@@ -88,5 +103,5 @@ def _hold(results: Results, hold: Hold) -> None:
     results.holds.append(hold)
 
 
-def _count(results: Results, name: str) -> None:
-    results.counts[name] = results.counts.get(name, 0) + 1
+def _count(results: Results, name: str, by: int = 1) -> None:
+    results.counts[name] = results.counts.get(name, 0) + by

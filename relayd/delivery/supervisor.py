@@ -2,24 +2,33 @@
 
 import math
 import sqlite3
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
+from random import random
 from typing import Literal
 
 import structlog
 import trio
 from msgspec import Struct
+from msgspec.structs import replace
 
 from relayd.config import model
 from relayd.delivery.actor import Actor
+from relayd.delivery.eligibility import Eligibility
 from relayd.delivery.file_transport import FileTransport
+from relayd.delivery.function_transport import FunctionTransport
 from relayd.delivery.latency import percentile
 from relayd.delivery.outbox import Outbox, read_cursor
+from relayd.delivery.removal import remove_from
 from relayd.delivery.transport import Transport
 from relayd.destinations import get
+from relayd.destinations.subscription import compile_subscriptions
 from relayd.journal.log import Journal
 from relayd.journal.reader import Reader, find_time
+from relayd.privacy.person import Removal
+from relayd.privacy.suppressed import NOBODY, Users
 
 _log = structlog.get_logger(__name__)
 
@@ -67,27 +76,29 @@ class Supervisor:
         journal: Journal,
         folder: Path,
         *,
+        sources: Mapping[str, model.Source],
         redact: Callable[[str], str],
+        suppressed: Users = NOBODY,
     ) -> None:
-        """``folder`` holds the outboxes."""
+        """``folder`` holds the outboxes. ``suppressed`` are users who get nothing delivered any more."""
         self._destinations = destinations
         self._journal = journal
         self._folder = folder
+        self._sources = sources
+        self._suppressed = suppressed
         self._redact = redact
         self._actors: dict[str, Actor] = {}
         self._outboxes: dict[str, Outbox] = {}
+        self._at_rest: defaultdict[str, trio.Lock] = defaultdict(trio.Lock)
+        """Held for each destination while its outbox is open and no actor has it."""
         self._stopping = False
-        journal.floor = self.floor
 
     def floor(self) -> int:
         """The least cursor of an enabled destination: what the journal must keep."""
-        cursors = [
-            outbox.cursor
-            for name, outbox in self._outboxes.items()
-            if self._destinations[name].enabled and outbox.cursor is not None
-        ]
-        enabled = sum(each.enabled for each in self._destinations.values())
-        return min(cursors, default=self._journal.head) if len(cursors) == enabled else 0
+        enabled = [name for name, config in self._destinations.items() if config.enabled and _is_fed(config)]
+        cursors = [outbox.cursor for name, outbox in self._outboxes.items() if name in enabled]
+        known = [cursor for cursor in cursors if cursor is not None]
+        return min(known, default=self._journal.head) if len(known) == len(enabled) else 0
 
     def prepare(self) -> None:
         """Give each new destination its outbox and its place in the journal. Blocks.
@@ -95,17 +106,17 @@ class Supervisor:
         That comes before the first event is accepted, so that "latest" means the same however a first start ends.
         """
         for name, config in self._destinations.items():
-            if config.enabled:
+            if _is_fed(config):
                 try:
                     self._open(name, config).close()
                 except sqlite3.DatabaseError as error:
                     _log.error("outbox can not be opened", destination=name, error=str(error))
 
     async def run(self) -> None:
-        """Run every enabled destination's actor until all were stopped. Cancelled, it puts back what is in flight."""
+        """Run all actors until all were stopped. Cancelled, it puts back what is in flight."""
         async with trio.open_nursery() as nursery:
             for name, config in self._destinations.items():
-                if config.enabled:
+                if _is_fed(config):
                     nursery.start_soon(self._keep_running, name, config)
 
     def stop(self) -> None:
@@ -113,6 +124,23 @@ class Supervisor:
         self._stopping = True
         for actor in self._actors.values():
             actor.stop()
+
+    def actor(self, name: str) -> Actor | None:
+        """A destination's actor, while it runs."""
+        return self._actors.get(name)
+
+    async def remove(self, removal: Removal) -> int:
+        """Remove deliveries from all outboxes, of destinations that are not configured any more too; how many.
+
+        Raises ``sqlite3.Error``.
+        """
+        removed = 0
+        for path in sorted(await trio.to_thread.run_sync(lambda: list(self._folder.glob("*.sqlite3")))):
+            name = path.stem
+            removed += await remove_from(
+                path, removal, actor=lambda: self._actors.get(name), at_rest=self._at_rest[name]  # noqa: B023
+            )  # fmt: skip
+        return removed
 
     def status(self) -> dict[str, DestinationStatus]:
         """Every destination as it is now."""
@@ -136,18 +164,34 @@ class Supervisor:
     async def _run(self, name: str, config: model.Destination) -> None:
         outbox = await trio.to_thread.run_sync(self._open, name, config)
         self._outboxes[name] = outbox
+        destination = get(config.type)
+        assert isinstance(config.settings, model.Section), "the loader checks settings against the type"
+        subscriptions = compile_subscriptions(destination, config.settings, config.subscriptions, config.delivery)
+        if destination.serial:
+            config = replace(config, delivery=replace(config.delivery, concurrency=1))
         http = Transport(max_connections=config.delivery.concurrency, connect_timeout=math.inf)
-        async with http:
-            actor = self._actors[name] = Actor(
-                name,
-                config,
-                destination=get(config.type),
-                outbox=outbox,
-                reader=Reader(self._journal.folders, outbox.cursor or 0),
-                log=self._journal,
-                senders={"http": http, "https": http, "file": FileTransport()},
-                redact=self._redact,
-            )
+        async with http, FunctionTransport(name) as functions:
+            async with self._at_rest[name]:
+                outbox = self._outboxes[name] = await trio.to_thread.run_sync(self._open, name, config)
+                actor = self._actors[name] = Actor(
+                    name,
+                    config,
+                    eligibility=Eligibility.of(
+                        name,
+                        config,
+                        subscriptions,
+                        sources=self._sources,
+                        random=random,
+                        disabled=not config.enabled,
+                        suppressed=self._suppressed,
+                    ),
+                    subscriptions=subscriptions,
+                    outbox=outbox,
+                    reader=Reader(self._journal.folders, outbox.cursor or 0),
+                    log=self._journal,
+                    senders={"http": http, "https": http, "file": FileTransport(), "function": functions},
+                    redact=self._redact,
+                )
             if self._stopping:
                 actor.stop()
             await actor.run()
@@ -171,7 +215,7 @@ class Supervisor:
     def _status(self, name: str, config: model.Destination) -> DestinationStatus:
         outbox, actor = self._outboxes.get(name), self._actors.get(name)
         state: StateName
-        if not config.enabled:
+        if not config.enabled or not _is_fed(config):
             state = "disabled"
         elif actor is None:
             state = "crashed"
@@ -201,6 +245,14 @@ class Supervisor:
             last_failure=actor.last_failure if actor else None,
             cursor=outbox.cursor if outbox else None,
         )
+
+
+def _is_fed(config: model.Destination) -> bool:
+    """Whether it has an actor and an outbox: it is not of a kind that only devices talk to.
+
+    What a disabled one has counts the events that pass it by, and keeps what waits.
+    """
+    return get(config.type).cloud
 
 
 def outbox_path(folder: Path, name: str) -> Path:

@@ -1,8 +1,8 @@
-"""How many requests a second may go out (the generic cell rate algorithm, ITU-T I.371). Pure."""
+"""How many requests or events a second may go out (the generic cell rate algorithm, ITU-T I.371). Pure."""
 
 
 class Throttle:
-    """``rate`` requests a second, spaced evenly, with a burst of a tenth of a second; None is no limit."""
+    """``rate`` of them a second, spaced evenly, with a burst of a tenth of a second; None is no limit."""
 
     def __init__(self, rate: float | None) -> None:
         self._interval = 0.0 if rate is None else 1 / rate
@@ -10,9 +10,9 @@ class Throttle:
         self._next = 0.0
 
     def wait(self, now: float) -> float:
-        """Seconds until the next request may go out; 0: now. Monotonic seconds."""
+        """Seconds until the next may go out; 0: now. Monotonic seconds."""
         return max(self._next - self._slack - now, 0.0)
 
-    def take(self, now: float) -> None:
-        """A request goes out."""
-        self._next = max(self._next, now) + self._interval
+    def take(self, now: float, count: int = 1) -> None:
+        """So many go out."""
+        self._next = max(self._next, now) + self._interval * count

@@ -6,17 +6,22 @@ A destination knows no clock, no network and no disk: the delivery actor hands i
 import builtins
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from msgspec import Struct
 
 from relayd.config.model import Section
+from relayd.destinations.modes import DeviceMode, Integration, public_settings
 
+if TYPE_CHECKING:
+    from relayd.destinations.action import Action, Preset
+
+SOURCE_TYPES = frozenset({"web", "mobile", "server", "cloud_app", "function"})
 METHODS = frozenset({"track", "identify", "page", "screen", "group", "alias"})
 
 
 class Request(Struct, frozen=True):
-    """One call to a destination. ``url``'s scheme picks the transport: ``http``, ``https`` or ``file``."""
+    """One call to a destination. ``url``'s scheme picks the transport: ``http``, ``https``, ``file``, ``function``."""
 
     method: str
     url: str
@@ -48,8 +53,44 @@ class Destination(ABC, Generic[SettingsT]):
     batch_bytes: ClassVar[int] = 4_000_000
     """Bytes of events in a request when the configuration does not say, and at most."""
 
+    passes_on: ClassVar[bool] = True
+    """Whether events are passed on as they are, when the configuration has no subscriptions."""
+    title: ClassVar[str] = ""
+    """What people call it."""
+    names: ClassVar[tuple[str, ...]] = ()
+    """What ``integrations`` may call it by, besides its type and its name in the configuration."""
+    source_types: ClassVar[frozenset[str]] = SOURCE_TYPES
+    """The types of sources it takes events from; those of another are filtered as UNSUPPORTED_SOURCE_TYPE."""
+    actions: ClassVar[Mapping[str, "Action"]] = {}
+    presets: ClassVar[Sequence["Preset"]] = ()
+    cloud: ClassVar[bool] = True
+    """Whether relayd sends to it. Where it does not, there is no actor and no outbox."""
+    serial: ClassVar[bool] = False
+    """Whether it takes one request at a time, whatever ``delivery.concurrency`` says."""
+    deletes: ClassVar[bool] = False
+    """Whether it can be told to delete users: `deletions`."""
+    device: ClassVar[DeviceMode | None] = None
+    """Where web pages or apps can talk to it themselves, with the settings that are marked `public`."""
+
     def check(self, settings: SettingsT) -> None:
         """Raise `InvalidSettings` for what the types alone do not exclude."""
+
+    def check_mapped(self, settings: SettingsT) -> None:
+        """The same for a destination with subscriptions, whose mappings may say what the settings do not."""
+        self.check(settings)
+
+    def integration(self, settings: SettingsT, source_type: str) -> Integration | None:
+        """What the SDKs of such sources are told of it in device-mode; None where it has none."""
+        if self.device is None or source_type not in self.device.source_types:
+            return None
+        return Integration(self.device.name, public_settings(settings))
+
+    def deletions(self, settings: SettingsT, ids: Sequence[str], now: float) -> list[Request]:
+        """The requests that have the vendor delete users, by their userIds. ``now`` is in Unix seconds.
+
+        Raises ``ValueError`` when the settings that this needs are missing. Only where `deletes` is true.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def requests(

@@ -152,7 +152,7 @@ class Dedupe:
             slot = low & mask
             while occupant := slots[slot]:
                 known = 2 * occupant - 2
-                if ring[known] == low and ring[known + 1] == high:
+                if ring[known] == low and ring[known + 1] == high and self._is_live(occupant - 1, start + number):
                     self._next = self._header[_NEXT] = start + number
                     return number
                 slot = (slot + 1) & mask
@@ -165,7 +165,7 @@ class Dedupe:
         slot = low & mask
         while occupant := slots[slot]:
             known = 2 * occupant - 2
-            if ring[known] == low and ring[known + 1] == high:
+            if ring[known] == low and ring[known + 1] == high and self._is_live(occupant - 1, self._next):
                 return False
             slot = (slot + 1) & mask
         if self._next - self._first == max_ids:
@@ -179,6 +179,13 @@ class Dedupe:
         self._times[position] = seconds
         slots[slot] = position + 1
         return True
+
+    def _is_live(self, position: int, end: int) -> bool:
+        """Whether one of the ids before number ``end`` is at ``position``.
+
+        A kill while a gap was closed can leave a slot that leads to an id which is gone.
+        """
+        return (position - self._first) % self._max_ids < end - self._first
 
     def _evict(self) -> None:
         self._remove(self._first % self._max_ids)

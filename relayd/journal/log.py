@@ -18,7 +18,9 @@ beginning): its ids are added again, and a tail that is no whole event, so was n
 is bounded by one segment, whatever the log's size.
 """
 
+import math
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,9 +31,10 @@ from msgspec import Struct, field
 
 from relayd.config import model
 from relayd.event import Head
-from relayd.journal.archive import retire, seal, sync_folder
+from relayd.journal import layout
+from relayd.journal.archive import retire, seal
 from relayd.journal.dedupe import Dedupe
-from relayd.journal.segment import Folders, Segment, scan
+from relayd.journal.segment import Folders, Segment, ends_with_event, scan, sync_folder
 
 _log = structlog.get_logger(__name__)
 
@@ -56,7 +59,7 @@ class _Group(Struct, eq=False):
 
 
 class Statistics(Struct, frozen=True):
-    """``bytes`` is what journal and archive take on the disk."""
+    """``bytes`` is what journal and archive take on the disk; the second layout counts as the archiver last saw it."""
 
     head: int
     bytes: int
@@ -77,8 +80,12 @@ class Journal:
         self.commits = 0
         self.received: dict[str, int] = {}
         """Events by source, all in the log; who keeps account of earlier runs puts their numbers in."""
-        self.floor: Callable[[], int] = lambda: 0
+        self.floor: Callable[[], float] = lambda: 0
         """The least cursor that still needs the log; set by who knows the destinations."""
+        self.uncopied: Callable[[], float] = lambda: math.inf
+        """The offset from which on the archive has copies yet to be made; set by who makes them."""
+        self.files = threading.Lock()
+        """Held while sealed segments are made, removed, or written anew."""
         self._config = config
         self._max_buffered = max_buffered
         self._base = active.base
@@ -90,6 +97,8 @@ class Journal:
         self._wake = trio.Event()
         self._advanced = trio.Event()
         self._sealable = trio.Event()
+        self._sealed = trio.Event()
+        self._copied_bytes = 0
         self._running = False
         self._closing = False
         self._io = trio.Lock()
@@ -144,6 +153,42 @@ class Journal:
         while self._head <= offset:
             await self._advanced.wait()
 
+    async def cut(self) -> int:
+        """Close the active segment, if there is anything in it, and return the offset at which the next one begins.
+
+        All that was appended before lies before that. Raises ``OSError`` when the disk refuses.
+        """
+        await self.settle()
+        async with self._io:
+            if self._written > self._base:
+                await self._rotate()
+            if self._written > self._base:
+                raise OSError("no new segment could be made")
+            return self._base
+
+    @property
+    def active(self) -> Segment:
+        """The segment that is written."""
+        return Segment(self._base, self.folders.raw_path(self._base))
+
+    async def sealed_before(self, offset: int) -> None:
+        """Return once no segment before ``offset``, where one begins, is still raw."""
+        while True:
+            sealing = self.next_sealing()
+            raw = await trio.to_thread.run_sync(self.folders.raw)
+            if not raw or raw[0].base >= offset:
+                return
+            self.look_again()
+            await sealing.wait()
+
+    def look_again(self) -> None:
+        """Have the archiver look now for what is to be sealed, and then those who make copies."""
+        self._sealable.set()
+
+    def next_sealing(self) -> trio.Event:
+        """Set once the archiver has looked again for what is to be sealed, and sealed it."""
+        return self._sealed
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Commit, sync, seal and retire until `close`. Cancelling it loses no lines that were acknowledged."""
         async with trio.open_nursery() as nursery:
@@ -178,7 +223,7 @@ class Journal:
     def statistics(self) -> Statistics:
         """A look at the files; costs a listing of the folders."""
         segments = self.folders.all()
-        used = 0
+        used = self._copied_bytes
         for segment in segments:
             try:
                 used += segment.path.stat().st_size
@@ -286,10 +331,16 @@ class Journal:
                 await trio.to_thread.run_sync(self._seal_and_retire, self._base)
             except OSError as error:
                 _log.error("archiving failed; it is tried again", error=str(error))
+            self._sealed.set()
+            self._sealed = trio.Event()
             with trio.move_on_after(_SWEEP):
                 await self._sealable.wait()
 
     def _seal_and_retire(self, active: int) -> None:
+        with self.files:
+            self._seal_and_retire_now(active)
+
+    def _seal_and_retire_now(self, active: int) -> None:
         archived = {segment.base for segment in self.folders.sealed()}
         for segment in self.folders.raw():
             if segment.base >= active:
@@ -299,17 +350,26 @@ class Journal:
             else:
                 seal(self.folders, segment)
         config = self._config
-        retire(
+        floor, uncopied = self.floor(), self.uncopied()
+        short = self._free() < 2 * config.min_free
+        gone = retire(
             self.folders,
-            floor=self.floor(),
+            floor=floor if short else min(floor, uncopied),
             retention=config.retention,
             max_size=config.max_size,
             now=time.time(),
         )
+        lost = [segment.path.name for segment in gone if segment.base >= uncopied]
+        if lost:
+            _log.error("the disk is nearly full: archived segments went before they were copied", segments=lost)
+        self._copied_bytes = sum(layout.sizes(self.folders.layout).values())
+
+    def _free(self) -> int:
+        status = os.statvfs(self.folders.journal)
+        return status.f_bavail * status.f_frsize
 
     def _look_at_disk(self) -> None:
-        status = os.statvfs(self.folders.journal)
-        free = status.f_bavail * status.f_frsize
+        free = self._free()
         refusing = None
         if free < self._config.min_free:
             refusing = f"{free // 2**20} MB free on the disk, less than journal.min_free ({self._config.min_free})"
@@ -327,6 +387,7 @@ def open_journal(folders: Folders, config: model.Journal, dedupe: Dedupe, *, cur
     """
     folders.journal.mkdir(parents=True, exist_ok=True)
     folders.archive.mkdir(parents=True, exist_ok=True)
+    dedupe.flush()  # before any id: a power cut must not leave the last run's header, closed cleanly, beside newer ids
     raw = folders.raw()
     if raw:
         base, size = raw[-1].base, _recover(raw[-1], dedupe)
@@ -339,6 +400,8 @@ def open_journal(folders: Folders, config: model.Journal, dedupe: Dedupe, *, cur
     active = Segment(base, folders.raw_path(base))
     journal = Journal(folders, config, dedupe, active=active, size=size, max_buffered=max_buffered)
     dedupe.commit(dedupe.mark(), journal.head)
+    if not size:
+        dedupe.segment_start = dedupe.committed
     sync_folder(folders.journal)
     return journal
 
@@ -356,11 +419,13 @@ def _recover(active: Segment, dedupe: Dedupe) -> int:
 
     with active.path.open("r+b") as file:
         length = file.seek(0, os.SEEK_END)
-        start = max(dedupe.covered - active.base, 0)
-        known = dedupe.covered >= active.base and (not start or os.pread(file.fileno(), 1, start - 1) == b"\n")
-        if not known:  # the index was built again, or knows of what the log has lost
+        start = dedupe.covered - active.base
+        if start < 0 or (start and not ends_with_event(active.path, start)):
+            # the index was built again, or knows of what the log has lost
             dedupe.forget_segment()
             start = 0
+        elif not start:  # all ids are of earlier segments, also when a kill came before `_open_next` could say so
+            dedupe.segment_start = dedupe.committed
         size, bad = scan(active.path, start, visit)
         if size < length:
             file.truncate(size)

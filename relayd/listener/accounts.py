@@ -8,6 +8,7 @@ They are kept in ``relayd.sqlite3``, table ``sources`` (name, counter, value); t
 """
 
 import sqlite3
+import threading
 from collections import Counter
 from pathlib import Path
 
@@ -34,12 +35,20 @@ class Accounts:
         """Open or make the database at ``path``. Raises ``sqlite3.Error``."""
         self.rejected: dict[str, Counter[str]] = {}
         self.duplicates: Counter[str] = Counter()
+        self.lock = threading.Lock()
+        """Held while the connection is used, which others may share: there is one that writes the file."""
         self._database = sqlite_utils.Database(sqlite3.connect(path, check_same_thread=False))
         self._database.enable_wal()
         self._database.execute("PRAGMA synchronous = NORMAL")
         self._table = self._database.table("sources", pk=("name", "counter"))
         self._table.create({"name": str, "counter": str, "value": int}, pk=("name", "counter"), if_not_exists=True)
         self._saved = {(row["name"], row["counter"]): row["value"] for row in self._table.rows}
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The database's; see ``lock``."""
+        connection: sqlite3.Connection = self._database.conn
+        return connection
 
     @property
     def offset(self) -> int:
@@ -93,9 +102,10 @@ class Accounts:
             self._saved |= changed
 
     def _write(self, values: dict[tuple[str, str], int]) -> None:
-        self._table.upsert_all(
-            {"name": name, "counter": counter, "value": value} for (name, counter), value in values.items()
-        )
+        with self.lock:
+            self._table.upsert_all(
+                {"name": name, "counter": counter, "value": value} for (name, counter), value in values.items()
+            )
 
     def close(self) -> None:
         """Close the database."""

@@ -18,21 +18,23 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import compress
 from typing import NamedTuple
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 import msgspec
 import structlog
 from msgspec import UNSET, Raw, Struct, field
 
-from relayd.config import model
+from relayd.config import analytics_js, model
 from relayd.event import TYPES, Arrival, Event, Invalid, Json, Text, encode_lines, normalise
 from relayd.event import repair as repair_event
 from relayd.journal.log import RETRY_AFTER, Journal, Overloaded
 from relayd.listener.accounts import Accounts
+from relayd.listener.analytics_js import Assets
 from relayd.listener.encoding import EncodingError, inflate
 from relayd.listener.message import Request, Response
 from relayd.listener.origin import Proxies
-from relayd.listener.settings import settings
+from relayd.listener.settings import Settings
+from relayd.privacy.suppressed import NOBODY, Users
 
 _log = structlog.get_logger(__name__)
 
@@ -81,7 +83,7 @@ class _LooseBatch(Struct, rename="camel"):
     integrations: Json = UNSET
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """The request as a whole is answered 400."""
 
     def __init__(self, code: str, message: str) -> None:
@@ -127,9 +129,15 @@ def refusal(status: int, code: str, message: str, headers: Sequence[tuple[str, s
     return Response(status, body, (*_JSON, *headers))
 
 
-def _overloaded(reason: str) -> Response:
+def overloaded(reason: str) -> Response:
+    """503, with the seconds after which to come again."""
     wait = str(RETRY_AFTER)
     return refusal(503, "overloaded", reason, (("Retry-After", wait), ("X-RateLimit-Reset", wait)))
+
+
+_SETTINGS = (*_JSON, ("Cache-Control", "private, max-age=60"))
+_UNKNOWN_SOURCE = refusal(404, "unknown_source", "no source has this write key")
+_NOWHERE: Mapping[str, model.Destination] = {}
 
 
 class Tracking:
@@ -140,16 +148,25 @@ class Tracking:
         journal: Journal,
         *,
         sources: Mapping[str, model.Source],
+        destinations: Mapping[str, model.Destination] = _NOWHERE,
         limits: model.Listener,
         accounts: Accounts,
+        suppressed: Users = NOBODY,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """``clock`` in Unix seconds."""
+        """``destinations`` are what SDKs are told of, ``suppressed`` users whose events are rejected as
+        suppressed_user. ``clock`` in Unix seconds.
+
+        Raises ``ValueError`` when ``limits.analytics_js`` is not that.
+        """
         self._journal = journal
-        self._by_key = {source.write_key: (name, source) for name, source in sources.items()}
+        self._by_key = {source.write_key: (name, source) for name, source in sources.items() if source.write_key}
         self._limits = limits
         self._proxies = Proxies(limits.trusted_proxies)
+        self._settings = Settings(sources, destinations, self._proxies)
+        self._assets = Assets(analytics_js.find(limits.analytics_js)) if limits.analytics_js else None
         self._accounts = accounts
+        self._suppressed = suppressed
         self._clock = clock
         self._unknown_logged = 0.0
 
@@ -169,19 +186,47 @@ class Tracking:
             case ["v1", "pixel", name] if request.method == "GET" and (name in TYPES or name in _SHORT):
                 return await self._pixel(request, _SHORT.get(name, name))
             case ["v1", "projects", write_key, "settings"] if request.method in ("GET", "HEAD"):
-                if write_key in self._by_key:
-                    return Response(200, settings(write_key, request, self._proxies), _JSON)
-                return refusal(404, "unknown_source", "no source has this write key")
+                settings = self._settings.answer(unquote(write_key), request)
+                return _UNKNOWN_SOURCE if settings is None else Response(200, settings, _SETTINGS)
+            case ["analytics.js" | "analytics-next", *_] if self._assets and request.method in ("GET", "HEAD"):
+                return await self._asset(self._assets, path, request) or _not_found(request)
             case _:
-                return refusal(404, "not_found", f"there is no {request.method} {path or '/'} here")
+                return _not_found(request)
+
+    async def accept(self, name: str, events: Sequence[bytes], rejected: Counter[str]) -> Response:
+        """Keep events (JSON) that were made here of what was sent to the source: they go the way of an SDK's.
+
+        ``rejected`` counts what could not be made an event. The answer is `SUCCESS` once they are in the journal, were
+        there before, or are counted as rejected; else a 503.
+        """
+        parsed = _repair(list(map(Raw, events)))
+        parsed.rejected += rejected
+        parsed.compact = True
+        arrival = Arrival(project=name, received=int(self._clock() * 1000), compact=True)
+        try:
+            entry = self._keep(parsed, arrival, None)
+        except Overloaded as error:
+            return overloaded(str(error))
+        return await self._commit(entry, SUCCESS)
+
+    async def _asset(self, assets: Assets, path: str, request: Request) -> Response | None:
+        """A file of analytics.js; None when there is none at this path."""
+        match path.split("/")[1:]:
+            case ["analytics.js", "v1", write_key, "analytics.min.js"]:
+                key = unquote(write_key)
+                return await assets.script(key, request) if key in self._by_key else _UNKNOWN_SOURCE
+            case ["analytics-next", "bundles", name]:
+                return await assets.bundle(name, request)
+            case _:
+                return None
 
     async def _post(self, request: Request, kind: str | None) -> Response:
         try:
             entry = self._enter(request, kind)
-        except _Refused as refused:
+        except Refused as refused:
             return refused.response
         except Overloaded as error:
-            return _overloaded(str(error))
+            return overloaded(str(error))
         return await self._commit(entry, SUCCESS)
 
     async def _pixel(self, request: Request, kind: str) -> Response:
@@ -193,15 +238,15 @@ class Tracking:
             body = data.encode() if data.startswith("{") else base64.b64decode(text + "=" * (-len(text) % 4))
             body.decode()
             entry = self._prepare(self._parse_event(body), request, kind)
-        except (_Refused, binascii.Error, UnicodeDecodeError):
+        except (Refused, binascii.Error, UnicodeDecodeError):
             self._accounts.reject("", Counter(bad_request=1))
             return _PIXEL
         except Overloaded as error:
-            return _overloaded(str(error))
+            return overloaded(str(error))
         return await self._commit(entry, _PIXEL)
 
     def _enter(self, request: Request, kind: str | None) -> _Entry | None:
-        body = self._body(request)
+        body = self.read_body(request)
         parsed = self._parse_batch(body) if kind is None else self._parse_event(body)
         parsed.compact = b"\n" not in body and b"\r" not in body
         request.body = b""
@@ -217,38 +262,39 @@ class Tracking:
             else:
                 await self._journal.settle()
         except OSError as error:
-            return _overloaded(f"the journal could not be written: {error.strerror}")
+            return overloaded(f"the journal could not be written: {error.strerror}")
         self._accounts.reject(entry.source, entry.rejected)
         self._accounts.duplicates[entry.source] += entry.duplicates
         return done
 
-    def _body(self, request: Request) -> bytes:
+    def read_body(self, request: Request) -> bytes:
+        """The body without its Content-Encoding, as UTF-8. Raises `Refused`."""
         body = request.body
         encoding = request.headers.get("content-encoding", "identity").strip().lower()
         if encoding in ("gzip", "x-gzip"):
             try:
                 body = inflate(body, self._limits.max_inflated)
             except EncodingError as error:
-                raise _Refused("bad_request", str(error)) from None
+                raise Refused("bad_request", str(error)) from None
         elif encoding not in ("identity", ""):
-            raise _Refused("bad_request", f"Content-Encoding {encoding} is not understood; use gzip or none")
+            raise Refused("bad_request", f"Content-Encoding {encoding} is not understood; use gzip or none")
         if not body.isascii():
             try:
                 body.decode()
             except UnicodeDecodeError as error:
-                raise _Refused("bad_request", f"the body is not UTF-8: {error}") from None
+                raise Refused("bad_request", f"the body is not UTF-8: {error}") from None
         return body
 
     def _parse_event(self, body: bytes) -> Parsed:
         if len(body) > self._limits.max_event:
-            raise _Refused("message_too_large", f"the event is larger than {self._limits.max_event}")
+            raise Refused("message_too_large", f"the event is larger than {self._limits.max_event}")
         try:
             event = _decode_event(body)
             parsed = Parsed([event])
         except msgspec.ValidationError:
             parsed = _repair([Raw(body)])
         except (msgspec.DecodeError, RecursionError) as error:
-            raise _Refused("bad_request", f"the body is not JSON: {error}") from None
+            raise Refused("bad_request", f"the body is not JSON: {error}") from None
         return parsed
 
     def _parse_batch(self, body: bytes) -> Parsed:
@@ -264,10 +310,10 @@ class Tracking:
         except msgspec.ValidationError:
             parsed = self._parse_loose_batch(body)
         except (msgspec.DecodeError, RecursionError) as error:
-            raise _Refused("bad_request", f"the body is not JSON: {error}") from None
+            raise Refused("bad_request", f"the body is not JSON: {error}") from None
         count = len(parsed.events) + parsed.rejected.total()
         if count > self._limits.max_batch:
-            raise _Refused("batch_too_large", f"the batch has {count} events, more than {self._limits.max_batch}")
+            raise Refused("batch_too_large", f"the batch has {count} events, more than {self._limits.max_batch}")
         if not count:
             parsed.rejected["empty_batch"] += 1
         return parsed
@@ -276,7 +322,7 @@ class Tracking:
         try:
             loose = _decode_loose_batch(body)
         except msgspec.ValidationError as error:
-            raise _Refused("bad_request", f'the body is no {{"batch": [...]}}: {error}') from None
+            raise Refused("bad_request", f'the body is no {{"batch": [...]}}: {error}') from None
         parsed = _repair(loose.batch)
         parsed.write_key = _text(loose.write_key)
         parsed.sent_at = _text(loose.sent_at) or UNSET
@@ -296,16 +342,18 @@ class Tracking:
             if source is None:
                 self._warn_of_unknown(request)
             return None
-        now = self._clock()
-        arrival = self._arrival(name, source, parsed, request, now)
+        return self._keep(parsed, self._arrival(name, source, parsed, request), kind)
+
+    def _keep(self, parsed: Parsed, arrival: Arrival, kind: str | None) -> _Entry:
+        """As `_prepare`, for a source that takes events."""
         kept = self._normalise(parsed, arrival, kind)
         lines = self._within_limit(kept, arrival, parsed)
         self._journal.check_room(len(lines))
-        fresh = self._fresh(kept, int(now))
+        fresh = self._fresh(kept, arrival.received // 1000)
         duplicates = len(kept) - len(fresh)
         if duplicates:
             lines = encode_lines(fresh, arrival, _extras_of(fresh, kept, parsed.extras))
-        return _Entry(name, lines, len(fresh), duplicates, parsed.rejected)
+        return _Entry(arrival.project, lines, len(fresh), duplicates, parsed.rejected)
 
     def _source(self, request: Request, parsed: Parsed) -> tuple[str, model.Source | None]:
         keys = (
@@ -315,10 +363,10 @@ class Tracking:
         )
         return self._by_key.get(next((key for key in keys if key), ""), ("", None))
 
-    def _arrival(self, name: str, source: model.Source, parsed: Parsed, request: Request, now: float) -> Arrival:
+    def _arrival(self, name: str, source: model.Source, parsed: Parsed, request: Request) -> Arrival:
         return Arrival(
             project=name,
-            received=int(now * 1000),
+            received=int(self._clock() * 1000),
             client_side=source.type in ("web", "mobile"),
             ip=self._proxies.client(request),
             sent_at=parsed.sent_at,
@@ -329,9 +377,17 @@ class Tracking:
 
     def _normalise(self, parsed: Parsed, arrival: Arrival, kind: str | None) -> list[Event]:
         kept = normalise(parsed.events, arrival, kind, parsed.rejected)
+        if self._suppressed:
+            found = kept
+            kept = [event for event in found if not self._is_suppressed(event)]
+            if len(kept) < len(found):
+                parsed.rejected["suppressed_user"] += len(found) - len(kept)
         if parsed.extras and len(kept) < len(parsed.events):
             parsed.extras = _extras_of(kept, parsed.events, parsed.extras)
         return kept
+
+    def _is_suppressed(self, event: Event) -> bool:
+        return event.user_id in self._suppressed or (event.type == "alias" and event.previous_id in self._suppressed)
 
     def _within_limit(self, events: list[Event], arrival: Arrival, parsed: Parsed) -> bytes:
         """The events' lines without those that are too long, which leave ``events`` too."""
@@ -360,6 +416,10 @@ class Tracking:
             _log.warning("events with an unknown write key are not kept; check the SDK's key", peer=request.peer)
 
 
+def _not_found(request: Request) -> Response:
+    return refusal(404, "not_found", f"there is no {request.method} {request.path.rstrip('/') or '/'} here")
+
+
 def _method_not_allowed(allowed: str) -> Response:
     return refusal(405, "method_not_allowed", f"use {allowed}", (("Allow", f"{allowed}, OPTIONS"),))
 
@@ -371,6 +431,9 @@ def _repair(raws: Sequence[Raw]) -> Parsed:
             event, extra = repair_event(raw)
         except Invalid as invalid:
             parsed.rejected[invalid.code] += 1
+            continue
+        except RecursionError:  # it is nested too deeply
+            parsed.rejected["bad_request"] += 1
             continue
         if extra is not None:
             parsed.extras[len(parsed.events)] = extra

@@ -16,6 +16,16 @@ _EVENT = (
 )
 
 
+def lines(count: int, *, rare: int) -> bytes:
+    """So many events as relayd's journal has them; each ``rare``-th is called `Rare`."""
+    end = ',"receivedAt":"2026-11-24T10:55:31.123Z","projectId":"bench","sentAt":"2026-11-24T10:55:31.000Z"}\n'
+    event = _EVENT.removesuffix("}") + end
+    common, other = event, event.replace('"Order Completed"', '"Rare"')
+    return "".join(
+        (common if number % rare else other).replace("{id}", f"bench-{number:0{DIGITS}}") for number in range(count)
+    ).encode()
+
+
 class Requests:
     """Requests to the listener, of ``batch`` events each (None: one event to ``/v1/track``).
 

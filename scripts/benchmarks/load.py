@@ -30,6 +30,8 @@ class Result(msgspec.Struct):
     """Other answers, and connections that failed."""
     p50_ms: float
     p99_ms: float
+    p95_ms: float = 0.0
+    """0 where the load can not tell."""
     load_share: float = 0.0
     """The share of its core that the load used; near 1, the load was the bottleneck, not the server."""
 
@@ -134,6 +136,7 @@ def _send(
         errors=errors,
         p50_ms=_percentile(latencies, 0.50) * 1000,
         p99_ms=_percentile(latencies, 0.99) * 1000,
+        p95_ms=_percentile(latencies, 0.95) * 1000,
         load_share=(own_cpu_s() - cpu) / seconds,
     )
 

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.events import Requests
+from benchmarks.language import mapping, trigger
 from benchmarks.load import Result, saturate, send
 from benchmarks.process import DiedError, busy_s, free_port, own_cpu_s, wait_for_quiet
+from benchmarks.replay import replay_live, replay_memory, replay_scan
 from benchmarks.report import Budget, Figure
 from benchmarks.servers import Relay, Server, Sink, Yardstick
 
@@ -168,12 +170,17 @@ def latency(bench: Bench) -> Iterator[Figure]:
     yield from (p99, p50, offered)
 
 
-def _through(bench: Bench, name: str, count: int, size: int, budget: Budget) -> Iterator[Figure]:
+def _through(
+    bench: Bench, name: str, count: int, size: int, budget: Budget, destination: str = "webhook"
+) -> Iterator[Figure]:
     """``count`` events handed in as fast as they are taken; the clock stops when all are delivered and cleared."""
     rate = Figure(name, "accepted + delivered + cleared", "events/s", budget)
     cpu = Figure(name, "CPU an event", "us")
     for label, server, place in bench.rounds_of(name):
-        with Sink.start(place.with_suffix(".sink")) as sink, server.start(place, sink=sink.port, batch=size) as it:
+        with (
+            Sink.start(place.with_suffix(".sink")) as sink,
+            server.start(place, sink=sink.port, batch=size, destination=destination) as it,
+        ):
             it.ready()
             watch, start = Watch(it, sink), time.perf_counter()
             accepted = send(it.port, Requests(100), count=count // 100, connections=16)
@@ -205,6 +212,18 @@ def webhook_batch(bench: Bench) -> Iterator[Figure]:
     """events/s through a webhook with batches of 100, end to end"""
     count = round(50_000 * bench.seconds / 100) * 100
     return _through(bench, "webhook-batch", count, 100, Budget(least=25_000, then=100_000))
+
+
+def webhook_mapped(bench: Bench) -> Iterator[Figure]:
+    """events/s through a trigger and the webhook's default mapping, batches of 100, end to end"""
+    count = round(25_000 * bench.seconds / 100) * 100
+    return _through(bench, "webhook-mapped", count, 100, Budget(least=25_000), "webhook-mapped")
+
+
+def mixpanel(bench: Bench) -> Iterator[Figure]:
+    """events/s through Mixpanel's trackEvent with its default mapping (46 keys), batches of 100, end to end"""
+    count = round(12_000 * bench.seconds / 100) * 100
+    return _through(bench, "mixpanel", count, 100, Budget(least=10_000, then=15_000), "mixpanel")
 
 
 def webhook_steady(bench: Bench) -> Iterator[Figure]:
@@ -363,7 +382,14 @@ ROWS: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "webhook": webhook,
     "webhook-steady": webhook_steady,
     "webhook-batch": webhook_batch,
+    "webhook-mapped": webhook_mapped,
+    "mixpanel": mixpanel,
+    "mapping": mapping,
+    "trigger": trigger,
     "idle": idle,
     "backlog": backlog,
     "startup": startup,
+    "replay-scan": replay_scan,
+    "replay-live": replay_live,
+    "replay-memory": replay_memory,
 }

@@ -34,6 +34,32 @@ url = "http://127.0.0.1:{port}/"
 [destinations.{name}.delivery]
 batch_size = {batch}
 """
+_MAPPED_WEBHOOK = (
+    _WEBHOOK
+    + """\
+[[destinations.{name}.subscriptions]]
+name = "All"
+action = "send"
+trigger = 'type = "track"'
+mapping = {{ url = "http://127.0.0.1:{port}/", method = "POST", data = {{ "@path" = "$." }} }}
+"""
+)
+_MIXPANEL = """\
+[destinations.{name}]
+type = "mixpanel"
+[destinations.{name}.settings]
+projectToken = "token"
+apiSecret = "secret"
+[destinations.{name}.delivery]
+base_url = "http://127.0.0.1:{port}"
+batch_size = {batch}
+[[destinations.{name}.subscriptions]]
+name = "Track"
+action = "trackEvent"
+trigger = 'type = "track"'
+"""
+DESTINATIONS = {"webhook": _WEBHOOK, "webhook-mapped": _MAPPED_WEBHOOK, "mixpanel": _MIXPANEL}
+"""How each is configured that a row may feed."""
 
 
 class Server(Process):
@@ -47,10 +73,10 @@ class Server(Process):
 
 
 class Yardstick(Server):
-    """The bare loop, which forwards to ``sink`` when there is one."""
+    """The bare loop, which forwards to ``sink`` when there is one: events as they are, whatever ``destination``."""
 
     @classmethod
-    def start(cls, directory: Path, *, sink: int | None = None, batch: int = 1) -> Self:
+    def start(cls, directory: Path, *, sink: int | None = None, batch: int = 1, destination: str = "webhook") -> Self:
         directory.mkdir(parents=True)
         port = free_port()
         options = [] if sink is None else ["--forward", str(sink)]
@@ -63,20 +89,20 @@ class Yardstick(Server):
 
 
 class Relay(Server):
-    """``relayd run`` with one source, and a webhook that delivers to ``sink`` when there is one."""
+    """``relayd run`` with one source, and one of `DESTINATIONS` that delivers to ``sink`` when there is one."""
 
     configuration: Path
     state: Path
     _delivers: bool
 
     @classmethod
-    def start(cls, directory: Path, *, sink: int | None = None, batch: int = 1) -> Self:
+    def start(cls, directory: Path, *, sink: int | None = None, batch: int = 1, destination: str = "webhook") -> Self:
         """Starts in ``directory``; there may be a state in it already."""
         directory.mkdir(parents=True, exist_ok=True)
         port, state = free_port(), directory / "state"
         text = _CONFIGURATION.format(state=state, port=port, write_key=WRITE_KEY)
         if sink is not None:
-            text += _WEBHOOK.format(name=DESTINATION, port=sink, batch=batch)
+            text += DESTINATIONS[destination].format(name=DESTINATION, port=sink, batch=batch)
         configuration = directory / "relayd.toml"
         configuration.write_text(text)
         it = cls([RELAYD, "run", "-c", configuration], directory / "log", cpus=SERVER_CPUS)
@@ -91,21 +117,27 @@ class Relay(Server):
 
     def status(self) -> dict[str, Any]:
         """What ``relayd status --json`` says, from the admin socket; raises `DiedError` when it says nothing."""
+        return self.ask("/status")
+
+    def ask(self, path: str, body: object = None) -> dict[str, Any]:
+        """GET ``path`` of the admin socket, or POST ``body``; raises `DiedError` unless it is answered 200."""
         self.check()
-        answer = b""
+        sent = b"" if body is None else msgspec.json.encode(body)
+        method, answer = "GET" if body is None else "POST", b""
+        head = f"{method} {path} HTTP/1.1\r\nHost: relayd\r\nConnection: close\r\nContent-Length: {len(sent)}\r\n\r\n"
         try:
             with socket.socket(socket.AF_UNIX) as client:
                 client.settimeout(30)
                 client.connect(str(self.state / "relayd.sock"))
-                client.sendall(b"GET /status HTTP/1.1\r\nHost: relayd\r\nConnection: close\r\n\r\n")
+                client.sendall(head.encode() + sent)
                 while data := client.recv(65536):
                     answer += data
         except OSError as error:
             raise self.died(f"the admin socket does not answer: {error}") from error
-        head, _, body = answer.partition(b"\r\n\r\n")
-        if not head.startswith(b"HTTP/1.1 200 "):
+        start, _, answered = answer.partition(b"\r\n\r\n")
+        if not start.startswith(b"HTTP/1.1 200 "):
             raise self.died(f"the admin socket answers {answer[:500]!r}")
-        return msgspec.json.decode(body, type=dict[str, Any])
+        return msgspec.json.decode(answered, type=dict[str, Any])
 
     def wait_for(
         self, what: str, reached: Callable[[dict[str, Any]], bool], *, within: float, every: float = 0.05

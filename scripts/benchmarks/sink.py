@@ -1,7 +1,8 @@
 """A receiving end that is never the bottleneck: answers every POST with 200 and counts the events in it.
 
 It knows just enough HTTP for that (keep-alive, Content-Length; no chunks), because its core is shared with the load.
-``GET`` answers the counts as JSON. Events are counted by their ``"messageId"``, so an event and an array both do.
+``GET`` answers the counts as JSON. Events are counted by their ``"messageId"`` or Mixpanel's ``"$insert_id"``, so an
+event and an array both do.
 
     python -m benchmarks.sink PORT
 """
@@ -50,7 +51,7 @@ def answer(data: bytes, seen: Counts) -> tuple[bytes, bytes]:
         if len(data) < size:
             break
         seen.requests += 1
-        seen.events += data.count(b'"messageId":', end, size)
+        seen.events += data.count(b'"messageId":', end, size) or data.count(b'"$insert_id":', end, size)
         answers += OK
         data = data[size:]
     return answers, data

@@ -300,6 +300,14 @@ def test_a_filter_that_raises_closes_and_says_so() -> None:
     assert result.reason == "FILTER_FAILED"
 
 
+def test_a_filter_may_have_several_actions() -> None:
+    both = {"if": "true", "drop_properties": {"properties": ["email"]}, "sample": {"percent": 0.7}}
+    kept = compile_filters([both], random=lambda: 0.6)(SALE).event
+    assert kept is not None
+    assert "email" not in kept["properties"]  # type: ignore[operator]
+    assert compile_filters([both], random=lambda: 0.8)(SALE).filter == 0
+
+
 def test_filters_do_not_change_their_event() -> None:
     before = deepcopy(SALE)
     filtered({"if": "true", "drop_properties": {"properties": ["email"], "properties.tickets": ["id"], "": ["userId"]}})
@@ -312,7 +320,6 @@ def test_filters_do_not_change_their_event() -> None:
         ({}, "filters[1]: a filter has `if`"),
         ({"if": "true"}, "filters[1]: a filter has `if`"),
         ({"drop": True}, "filters[1]: a filter has `if`"),
-        ({"if": "true", "drop": True, "sample": {"percent": 1}}, "filters[1]: a filter has `if`"),
         ({"if": "true", "drop": True, "then": 1}, "filters[1]: a filter has `if`"),
         ({"if": True, "drop": True}, "filters[1].if: has to be"),
         ({"if": "type = ", "drop": True}, "filters[1].if: column 8: expected a value after `=`"),

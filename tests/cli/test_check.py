@@ -62,7 +62,7 @@ type = "segment"
 sources = ["wbe"]
 [destinations.copy.settings]
 endpoint = "ftp://x"
-write_key = "wk-copy"
+source_write_key = "wk-copy"
 """
 )
 SAID = [
@@ -129,3 +129,96 @@ def test_the_file_is_looked_for_in_the_usual_places(check: Check, monkeypatch: p
     assert check().stderr.startswith("env.toml: can not be read")
     Path("c.toml").write_text(GOOD)
     assert check("--config", "c.toml").stdout.startswith("c.toml: ok")
+
+
+WRONG = """\
+[sources.web]
+write_key = "web-key"
+[destinations.hook]
+type = "webhook"
+settings.url = "https://hooks.example"
+delivery.base_url = "127.0.0.1:8099"
+[[destinations.hook.filters]]
+if = 'event = Heartbeat'
+drop = true
+[[destinations.hook.filters]]
+drop = true
+[[destinations.hook.filters]]
+if = "type = 'track'"
+[[destinations.hook.filters]]
+if = "type = 'track'"
+drop_properties = { properties = "email" }
+sample = { percent = 10 }
+[[destinations.hook.filters]]
+if = 7
+drop = true
+[[destinations.hook.subscriptions]]
+name = "Orders"
+action = "sned"
+trigger = 'evnt = "Order Completed"'
+mapping = { data = { "@pth" = "$.properties" } }
+[[destinations.hook.subscriptions]]
+action = "send"
+trigger = 'type = '
+[[destinations.hook.subscriptions]]
+name = "Orders"
+action = "send"
+[destinations.hook.subscriptions.mapping]
+data = { "@path" = "$.properties" }
+url = [
+  "fine",
+  { "@if" = 3, "@path" = "$.x" },
+]
+[[destinations.hook.subscriptions]]
+name = "Disabled"
+action = "nothing"
+trigger = 'nonsense'
+enabled = false
+[[destinations.hook.subscriptions]]
+name = "Last"
+acton = "send"
+[destinations.slack]
+type = "slack"
+filters = [7]
+subscriptions = ["x", { name = "A", action = "postToChanel" }]
+"""
+"""What is wrong with each filter and each subscription, by line and key; of what is printed, the beginning."""
+PLACES = [
+    (6, "delivery.base_url", "must be http://HOST... or https://HOST..."),
+    (8, "filters[0].if", "column 9: "),
+    (10, "filters[1].if", "is required: "),
+    (12, "filters[2]", "a filter has `if`, some of sample, "),
+    (16, "filters[3].drop_properties", "drop_properties: drop: 'properties' has to be a list of names"),
+    (17, "filters[3].sample", "percent is a share from 0 to 1, not 10"),
+    (19, "filters[4].if", "must be a string, not an integer"),
+    (23, "subscriptions[0].action", 'unknown action "sned"; did you mean "send"?'),
+    (24, "subscriptions[0].trigger", "column 1: a trigger can not test `evnt`; "),
+    (25, "subscriptions[0].mapping.data", "has the unknown directive @pth, did you mean @path? "),
+    (26, "subscriptions[1].name", "is required: "),
+    (28, "subscriptions[1].trigger", "column 8: expected a value"),
+    (30, "subscriptions[2].name", '"Orders" is there twice; each needs its own'),
+    (36, 'subscriptions[2].mapping.url[1]."@if"', "is a number, must be an object"),
+    (43, "subscriptions[4].action", "is required: "),
+    (45, "subscriptions[4].acton", 'unknown key "acton"; did you mean "action"?'),
+]
+
+
+def test_whatever_is_wrong_with_filters_and_subscriptions_is_found_at_once_where_it_is(check: Check) -> None:
+    Path("a.toml").write_text(WRONG)
+    result = check("-c", "a.toml", "--json")
+    assert result.exit_code == 2
+    problems = json.loads(result.stdout)["problems"]
+    said = [(each["line"], each["key"], each["message"]) for each in problems]
+    expected = [(number, f"destinations.hook.{key}", start) for number, key, start in PLACES]
+    expected += [
+        (48, "destinations.slack.filters[0]", "must be a table"),
+        (49, "destinations.slack.subscriptions[0]", "must be a table"),
+        (
+            49,
+            "destinations.slack.subscriptions[1].action",
+            'unknown action "postToChanel"; did you mean "postToChannel"?',
+        ),
+    ]
+    assert [
+        (number, key, message[: len(start)]) for (number, key, message), (*_, start) in zip(said, expected, strict=True)
+    ] == expected

@@ -189,6 +189,16 @@ async def test_bind_and_write_key_come_from_the_configuration(configured: Callab
     assert key_of(sink.requests[0]) == "wk-web:"
 
 
+async def test_a_source_that_takes_webhooks_is_not_meant(configured: Callable[[str, str], str]) -> None:
+    hook = '[sources.hook]\ntype = "cloud_app"\napp = "webhook"\nsettings.secret = "hook-secret"\nmapping = {}\n'
+    async with open_sink() as sink:
+        config = configured(sink.url[7:-1], f'{hook}[sources.web]\nwrite_key = "wk-web"\n')
+        assert (await run("-c", config, "track", "--event", "X")).exit_code == 0
+        refused = await run("-c", config, "--source", "hook", "track", "--event", "X")
+    assert refused.exit_code == 2
+    assert "takes webhooks at /v1/sources/hook" in refused.output
+
+
 async def test_of_several_sources_one_must_be_named(configured: Callable[[str, str], str]) -> None:
     sources = '[sources.web]\nwrite_key = "wk-web"\n[sources.app]\nwrite_key = "wk-app"\n'
     async with open_sink() as sink:

@@ -56,6 +56,15 @@ def test_what_is_refused_and_what_no_source_owns_stands_out() -> None:
         "uptime_s": 90061.0,
         "state_dir": "/s",
         "journal": {"events": 12345, "bytes": 5_000_000, "segments": 2, "refusing": "the disk reserve is gone"},
+        "copies": {
+            "s3": {
+                "place": "s3://events/relayd",
+                "up_to": 5,
+                "received_at": "2026-11-24T10:00:00Z",
+                "waiting": 2,
+                "last_failure": "NoSuchBucket: The specified bucket does not exist",
+            }
+        },
         "listener": {"rejected": {"unknown_source": 7}},
         "sources": {},
         "destinations": {},
@@ -63,4 +72,8 @@ def test_what_is_refused_and_what_no_source_owns_stands_out() -> None:
     text = render(status)
     assert "REFUSING EVENTS: the disk reserve is gone" in text
     assert "7 events, not kept" in text
+    assert line(text, "s3") == (
+        "s3: s3://events/relayd, copied up to 2026-11-24T10:00:00Z, 2 segments wait: "
+        "NoSuchBucket: The specified bucket does not exist"
+    )
     assert "12,345 events, 4.768 MB" in text

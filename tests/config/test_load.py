@@ -181,7 +181,7 @@ WRONG = {
     ),
     "a destination without a type": (
         "\n[destinations.crm]",
-        "2: destinations.crm.type: is required: webhook, segment or file",
+        "2: destinations.crm.type: is required: what it is; `relayd catalog` lists the types",
     ),
     "settings that are no table": (
         '[destinations.crm]\nsettings = 1\ntype = "hook"',
@@ -237,10 +237,11 @@ batch_size = 101
         'relayd.toml:7: listener.bind: "nowhere" is not an address; use "HOST:PORT", "[IPV6]:PORT" or "unix:PATH"',
         "relayd.toml:8: listener.max_headers: must be at least 1, not 0",
         'relayd.toml:9: listener.port: unknown key "port"; known keys are bind, tls_certificate, tls_key, '
-        "trusted_proxies, max_connections, max_head, max_headers, max_body, max_inflated, max_event, "
+        "trusted_proxies, analytics_js, max_connections, max_head, max_headers, max_body, max_inflated, max_event, "
         "max_batch, max_buffered, head_timeout, body_timeout, idle_timeout",
         "relayd.toml:11: sources.web.write_key: is required: the key its SDKs are set up with",
-        'relayd.toml:12: sources.web.type: must be "web", "mobile" or "server", not "wbe"; did you mean "web"?',
+        'relayd.toml:12: sources.web.type: must be "web", "mobile", "server", "cloud_app" or "function", not "wbe"; '
+        'did you mean "web"?',
         "relayd.toml:14: destinations.crm.settings.url: is required: where it goes",
         'relayd.toml:15: destinations.crm.settings.method: must be "GET" or "POST", not "PUT"',
         "relayd.toml:16: destinations.crm.settings.codes: must not be empty",

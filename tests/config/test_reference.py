@@ -12,13 +12,14 @@ from relayd.cli.config import catalog, load_checked
 from relayd.config import schema
 from relayd.config.model import Config, Section
 from relayd.config.reference import reference
+from relayd.sources import declared
 
 CONF = Path(__file__).parents[2] / "conf" / "relayd.toml"
 
 
 @pytest.fixture
 def text() -> str:
-    return reference(catalog())
+    return reference(catalog(), declared())
 
 
 def uncommented(text: str, mark: str) -> str:
@@ -51,7 +52,7 @@ def test_uncommenting_the_examples_too_is_valid_and_has_every_key(text: str, tmp
 
 
 def missing(section: type[Section], table: Mapping[str, object], at: str = "") -> list[str]:
-    """The keys of the model that a document does not have, the first entry standing for a table of tables."""
+    """The keys of the model that a document does not have; of many tables, those that no one of them has."""
     found = []
     for name, key in schema.keys(section).items():
         value = table.get(name)
@@ -63,8 +64,9 @@ def missing(section: type[Section], table: Mapping[str, object], at: str = "") -
             entries = [each for each in get_args(key.holds) if isinstance(each, type) and issubclass(each, Section)]
             if not entries or entries == [Section]:
                 continue
-            assert isinstance(value, dict)
-            inner, value = entries[0], next(iter(value.values()))
+            inner = entries[0]
+            tables: list[dict[str, object]] = value if isinstance(value, list) else [*value.values()]  # type: ignore[attr-defined]
+            value = {name: each for one in tables for name, each in one.items()}
         assert isinstance(value, dict)
         found += missing(inner, value, f"{at}{name}.")
     return found

@@ -68,6 +68,11 @@ WRONG = {
         "2: listener.trusted_proxies[0]: 10.0.0.1/8 has host bits set; "
         'use an address or a network such as "10.0.0.0/8"',
     ),
+    "a folder that is not analytics.js": (
+        '[listener]\nanalytics_js = "js"',
+        "2: listener.analytics_js: js is not the npm package @segment/analytics-next, nor its dist/umd: it has no "
+        "standalone.js; `npm install @segment/analytics-next` puts it into node_modules/@segment/analytics-next",
+    ),
     "an event larger than a body": (
         '[listener]\nmax_body = "16KB"',
         "2: listener.max_body: max_event (32KB) must not be more than max_body (16KB)",

@@ -2,83 +2,166 @@
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Set
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import msgspec
 
-from relayd.testing import Sink
+from tests.crash.scene import MOST_AT_ONCE, Arrivals, is_refused, refusal
+from tests.crash.sender import Sender
 from tests.relay import Relay
 
-SENT_FIELDS = ("type", "userId", "event", "properties")
+
+class Entry(NamedTuple):
+    """A line of the journal."""
+
+    offset: int
+    line: bytes
+    event: dict[str, Any]
+
+    @property
+    def id(self) -> str:
+        found: str = self.event["messageId"]
+        return found
 
 
-def durability(relay: Relay, acknowledged: set[str], sent: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """Every acknowledged event is in the journal, once, as it was sent; nothing is there that was not sent."""
-    journal = list(relay.journal())
-    times = Counter(event["messageId"] for event in journal)
-    assert acknowledged <= times.keys(), sorted(acknowledged - times.keys())[:10]
-    assert times.keys() <= sent.keys()
-    assert [each for each, count in times.items() if count > 1] == []
-    for event in journal:
-        assert_same(event, sent)
-    return journal
+def stored(relay: Relay, *, gaps: int = 0, torn: bool = False) -> list[Entry]:
+    """The journal's lines, in order. Segments follow each other with ``gaps`` gaps at most, and hold whole lines.
 
-
-def delivery(sink: Sink, journal: Iterable[dict[str, Any]], sent: dict[str, dict[str, Any]], *, repeats: int) -> None:
-    """All that the journal has was delivered, payloads equal, and at most ``repeats`` more than once."""
-    expected = {event["messageId"] for event in journal}
-    assert sink.accepted.keys() == expected, (
-        sorted(expected - sink.accepted.keys())[:10],
-        sorted(sink.accepted.keys() - expected)[:10],
-    )
-    assert sink.accepted.total() - len(expected) <= repeats
-    for event in delivered(sink):
-        assert_same(event, sent)
-
-
-def order(sink: Sink, journal: Iterable[dict[str, Any]]) -> None:
-    """Each user's events were first accepted in the journal's order."""
-    first: dict[str, dict[str, Any]] = {}
-    for event in delivered(sink):
-        first.setdefault(event["messageId"], event)
-    assert by_user(first.values()) == by_user(journal)
-
-
-def conservation(relay: Relay, status: dict[str, Any], journal: list[dict[str, Any]]) -> None:
-    """The counters agree with each other, with the rows, and with the journal."""
-    assert status["sources"]["app"]["received"] == len(journal) == status["journal"]["events"]
-    for name, each in status["destinations"].items():
-        assert each["received"] == len(journal) == sum(each["filtered"].values()) + each["matched"]
-        assert each["deliveries"] == each["delivered"] + each["pending"] + sum(each["failed"].values())
-        assert each["deliveries"] == each["matched"]
-        database = sqlite3.connect(relay.state / "outbox" / f"{name}.sqlite3")
-        rows, dead = (
-            database.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("deliveries", "dead_letters")
-        )
-        database.close()
-        assert (rows, dead) == (each["pending"], sum(each["failed"].values())) == (0, 0)
-
-
-def delivered(sink: Sink) -> Iterable[dict[str, Any]]:
-    """Every accepted event, in order."""
-    for request in sink.requests:
-        if request.accepted:
-            yield from map(msgspec.json.decode, request.events)
-
-
-def message_id(line: bytes) -> str:
-    found: str = msgspec.json.decode(line)["messageId"]
+    With ``torn`` the last line need not be whole; it is then left out.
+    """
+    found: list[Entry] = []
+    end: int | None = None
+    for base, data in relay.segments().items():
+        assert end is None or base >= end, "segments overlap"
+        gaps -= end is not None and base > end
+        offset = base
+        for line in data.splitlines(keepends=True):
+            if line.endswith(b"\n"):
+                found.append(Entry(offset, line[:-1], msgspec.json.decode(line)))
+            else:
+                assert torn, "half a line"
+            offset += len(line)
+        end = offset
+    assert gaps >= 0, "offsets are missing"
     return found
 
 
-def by_user(events: Iterable[dict[str, Any]]) -> dict[str, list[str]]:
+def durability(journal: Collection[Entry], *senders: Sender, repeatable: Collection[str] = ()) -> None:
+    """Every acknowledged event is in the journal, as it was sent, and once, but for those that are ``repeatable``.
+
+    Nothing is there that was not sent.
+    """
+    times = Counter(entry.id for entry in journal)
+    acknowledged = set[str]().union(*(sender.acknowledged for sender in senders))
+    assert acknowledged <= times.keys(), (len(acknowledged - times.keys()), sorted(acknowledged - times.keys())[:10])
+    assert {each for each, count in times.items() if count > 1} <= set(repeatable)
+    assert times.keys() <= set[str]().union(*(sender.sent for sender in senders))
+    for entry in journal:
+        sender = next(each for each in senders if entry.id in each.sent)
+        sent = sender.sent[entry.id]
+        assert {name: entry.event.get(name) for name in sent} == sent
+        assert entry.event["projectId"] == sender.sources[entry.id]
+
+
+def delivery(
+    state: Path, journal: Collection[Entry], arrivals: Mapping[str, Arrivals], *, kills: int | None = None
+) -> None:
+    """Each destination got all that the journal has for it, as it is there, or holds it; and nothing else.
+
+    It got no more twice than was in flight at the ``kills``; None: that is not to be checked.
+    """
+    for name, arrived in arrivals.items():
+        expected = {entry.id for entry in journal if refusal(name, entry.event) is None}
+        holds = held(state, name)
+        same_ids(name, arrived.ids | holds, expected)
+        assert all(is_refused(each) for each in holds)
+        assert name == "picky" or not holds
+        as_stored(arrived, journal)
+        if kills is not None:
+            twice = arrived.repeats + len(arrived.ids & holds)
+            assert twice <= kills * MOST_AT_ONCE[name], (name, twice)
+
+
+def same_ids(name: str, found: Set[str], expected: Set[str]) -> None:
+    """Both are the same; the error shows how they differ."""
+    missing, strange = expected - found, found - expected
+    assert not missing, (name, f"{len(missing)} of {len(expected)} are missing", sorted(missing)[:10])
+    assert not strange, (name, f"{len(strange)} should not be there", sorted(strange)[:10])
+
+
+def as_stored(arrived: Arrivals, journal: Iterable[Entry]) -> None:
+    """Every payload is a line that the journal has, or had, for that event."""
+    lines: dict[str, set[bytes]] = {}
+    for entry in journal:
+        lines.setdefault(entry.id, set()).add(entry.line)
+    assert [each for each, payloads in arrived.payloads.items() if not payloads <= lines[each]] == []
+
+
+def order(arrived: Arrivals, journal: Iterable[Entry]) -> None:
+    """No event arrived for the first time before an earlier one of its user had: each user's are in journal order."""
+    events = {entry.id: entry.event for entry in journal}
+    assert _by_user(events[each] for each in arrived.payloads) == _by_user(events.values())
+
+
+def conservation(state: Path, status: Mapping[str, Any], journal: Collection[Entry]) -> None:
+    """After a drain the counters agree with each other, with the rows, and with the journal, and nothing is pending."""
+    assert status["journal"]["events"] == len(journal)
+    for name, source in status["sources"].items():
+        assert source["received"] == sum(entry.event["projectId"] == name for entry in journal), name
+        assert source["rejected"] == {}
+    destinations(state, status, journal)
+
+
+def destinations(state: Path, status: Mapping[str, Any], journal: Collection[Entry]) -> None:
+    """That, for the destinations."""
+    for name, each in status["destinations"].items():
+        reasons = Counter(refusal(name, entry.event) for entry in journal)
+        matched = reasons.pop(None, 0)
+        assert each["filtered"] == reasons, name
+        assert (each["received"], each["matched"]) == (len(journal), matched), name
+        balance(state, name, each)
+
+
+def balance(state: Path, name: str, each: Mapping[str, Any]) -> None:
+    """A drained destination's counters agree with each other and with its rows."""
+    failed = sum(each["failed"].values())
+    assert each["received"] == sum(each["filtered"].values()) + each["matched"], name
+    assert each["deliveries"] == each["matched"] == each["delivered"] + failed, name
+    assert each["pending"] == each["in_flight"] == rows(state, name, "deliveries") == 0, name
+    assert rows(state, name, "dead_letters") == failed, name
+    assert each["attempts"]["ok"] == each["delivered"], name
+    assert sum(each["first_attempts"].values()) == each["deliveries"], name
+
+
+def rows(state: Path, name: str, table: str) -> int:
+    """How many rows a table of an outbox has."""
+    count: int = _query(state, name, f"SELECT count(*) FROM {table}")[0][0]
+    return count
+
+
+def held(state: Path, name: str) -> set[str]:
+    """The messageIds of a destination's dead letters."""
+    return {row[0] for row in _query(state, name, "SELECT message_id FROM dead_letters")}
+
+
+def cursor(state: Path, name: str) -> int | None:
+    """The journal offset up to which a destination has taken in events; None when it has none yet."""
+    found = _query(state, name, "SELECT value FROM counters WHERE name = 'cursor'")
+    return found[0][0] if found else None
+
+
+def _query(state: Path, name: str, sql: str) -> list[tuple[Any, ...]]:
+    database = sqlite3.connect(f"file:{state}/outbox/{name}.sqlite3?mode=ro", uri=True)
+    try:
+        return database.execute(sql).fetchall()
+    finally:
+        database.close()
+
+
+def _by_user(events: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for event in events:
         found.setdefault(event["userId"], []).append(event["messageId"])
     return found
-
-
-def assert_same(event: dict[str, Any], sent: dict[str, dict[str, Any]]) -> None:
-    original = sent[event["messageId"]]
-    assert {name: event[name] for name in SENT_FIELDS} == {name: original[name] for name in SENT_FIELDS}

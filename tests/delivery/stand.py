@@ -11,8 +11,10 @@ from relayd.config import model
 from relayd.config.units import Duration
 from relayd.delivery.actor import Actor
 from relayd.delivery.connection import Answer
+from relayd.delivery.eligibility import Eligibility
 from relayd.delivery.outbox import Outbox
 from relayd.destinations import get
+from relayd.destinations.subscription import compile_subscriptions
 from relayd.destinations.webhook import Settings
 from relayd.journal.reader import Reader
 from relayd.journal.segment import Folders
@@ -27,7 +29,7 @@ class Log:
 
     def __init__(self, root: Path) -> None:
         self.folders = Folders(root / "journal", root / "archive")
-        for folder in self.folders:
+        for folder in (self.folders.journal, self.folders.archive):
             folder.mkdir(exist_ok=True)
         self._path = self.folders.raw_path(0)
         self._path.touch()
@@ -125,7 +127,12 @@ class Stand:
 
 @asynccontextmanager
 async def standing(
-    root: Path, destination: Destination, config: model.Destination | None = None, *, stop: bool = True
+    root: Path,
+    destination: Destination,
+    config: model.Destination | None = None,
+    *,
+    sources: Mapping[str, model.Source] | None = None,
+    stop: bool = True,
 ) -> AsyncIterator[Stand]:
     """An actor on ``root``, running; at the end it is stopped gracefully, or cancelled (``stop=False``)."""
     config = config or configuration()
@@ -133,10 +140,14 @@ async def standing(
     outbox = Outbox(root / "outbox.sqlite3")
     if outbox.cursor is None:
         outbox.start_at(0)
+    settings = config.settings
+    assert isinstance(settings, model.Section)
+    subscriptions = compile_subscriptions(get(config.type), settings, config.subscriptions, config.delivery)
     actor = Actor(
         "hook",
         config,
-        destination=get("webhook"),
+        eligibility=Eligibility.of("hook", config, subscriptions, sources=sources or {}, random=lambda: 0.5),
+        subscriptions=subscriptions,
         outbox=outbox,
         reader=Reader(log.folders, outbox.cursor or 0),
         log=log,

@@ -214,6 +214,16 @@ def test_no_second_has_more_requests_than_the_rate_and_its_burst(rate: float, ga
         assert within <= 1.1 * rate + 2
 
 
+@given(st.floats(1, 5000), st.lists(st.integers(1, 200), min_size=1, max_size=100))
+def test_a_batch_counts_as_all_that_are_in_it(rate: float, batches: list[int]) -> None:
+    throttle, now = Throttle(rate), 0.0
+    for count in batches:
+        now += throttle.wait(now)
+        throttle.take(now, count)
+    assert now >= sum(batches[:-1]) / rate - 0.1 - 1e-6
+    assert now <= sum(batches[:-1]) / rate + 1e-6
+
+
 def test_without_a_rate_nothing_waits() -> None:
     throttle = Throttle(None)
     for _ in range(1000):

@@ -52,6 +52,14 @@ def transport() -> FileTransport:
     return FileTransport(clock=lambda: NOW)
 
 
+async def test_appends_of_two_transports_queue_up_as_those_of_one_do(path: Path, transport: FileTransport) -> None:
+    """A replay has a transport of its own: it must not make the live destination's appends fail."""
+    async with trio.open_nursery() as nursery:
+        for number in range(40):
+            nursery.start_soon(send, transport if number % 2 else FileTransport(), request(path, number))
+    assert sorted(read(path).splitlines()) == sorted(line(number).rstrip() for number in range(40))
+
+
 async def test_lines_are_appended_and_answered_200(path: Path, transport: FileTransport) -> None:
     assert await send(transport, request(path, 1, 2)) == 200
     assert await send(transport, request(path, 3)) == 200

@@ -3,12 +3,18 @@
 import base64
 import hashlib
 import hmac
+from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 import pytest
 
+from relayd.actions.faults import FieldError
 from relayd.destinations import InvalidSettings, Request
+from relayd.destinations.action import InvalidPayload, defaults
 from relayd.destinations.webhook import Settings, Webhook, standard_headers
+from relayd.listener.message import Request as Arrived
+from relayd.testing.vendors.webhook import Webhook as Receiver
 
 NOW = 1_614_265_330.9
 WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -143,3 +149,123 @@ def test_a_secret_that_standard_webhooks_can_not_use_is_refused_without_being_qu
     with pytest.raises(InvalidSettings, match="whsec_") as refusal:
         Webhook().check(settings)
     assert len(secret) < 8 or secret not in str(refusal.value)
+
+
+URL = "https://hooks.example/in?x=1"
+
+
+def map_and_send(settings: Settings, *events: bytes, batch: bool = False, **mapping: object) -> list[Request]:
+    """By the action, with the fields' defaults where ``mapping`` has no others."""
+    Webhook().check_mapped(settings)
+    mapped = defaults(Webhook.actions["send"].fields, **mapping)
+    return Webhook().requests("send", settings, mapped, events, batch=batch, now=NOW)
+
+
+def ask(receiver: Receiver, request: Request) -> int:
+    path = urlsplit(request.url).path
+    return receiver.answer(Arrived(request.method, path, headers=dict(request.headers), body=request.body)).status
+
+
+def test_a_mapping_says_where_to_and_what() -> None:
+    (request,) = map_and_send(
+        Settings(),
+        event("m-1"),
+        url={"@template": "https://hooks.example/{{type}}"},
+        method="PUT",
+        headers={"X-Kind": {"@path": "$.type"}, "X-Retries": 3},
+        data={"id": {"@path": "$.messageId"}},
+    )
+    assert (request.method, request.url) == ("PUT", "https://hooks.example/track")
+    assert request.body == b'{"id":"m-1"}'
+    assert (request.headers["x-kind"], request.headers["x-retries"]) == ("track", "3")
+    assert request.headers["idempotency-key"] == "m-1"
+    assert request.headers["content-type"] == "application/json"
+
+
+def test_the_settings_say_what_the_mapping_does_not() -> None:
+    settings = Settings(url=URL, method="PATCH", headers={"Authorization": "t", "X-A": "1"})
+    (request,) = map_and_send(settings, event("m-1"), method={"@path": "$.nowhere"}, headers={"x-a": "2"})
+    assert (request.method, request.url) == ("PATCH", URL)
+    assert (request.headers["authorization"], request.headers["x-a"]) == ("t", "2")
+    assert msgspec.json.decode(request.body) == msgspec.json.decode(event("m-1"))
+
+
+def test_no_mapping_is_the_identity_and_a_mapping_is_not() -> None:
+    spaced = b'{ "messageId": "m-1", "n": 1.0 }'
+    (passed,) = send(Settings(url=URL), spaced)
+    (mapped,) = map_and_send(Settings(url=URL), spaced)
+    assert passed.body == spaced
+    assert mapped.body == b'{"messageId":"m-1","n":1.0}'
+    assert Webhook.passes_on
+
+
+@pytest.mark.parametrize("batch", [False, True])
+@pytest.mark.parametrize(("secret", "signing"), [("sesame", "segment"), (WHSEC, "standard")])
+def test_a_mapped_body_is_signed_as_it_is_sent(secret: str, signing: str, batch: bool) -> None:
+    """Segment signs only the first event of a batch."""
+    settings = msgspec.convert({"url": URL, "sharedSecret": secret, "signing": signing}, Settings)
+    receiver = Receiver(secret)
+    for key in ({"@path": "$.messageId"}, {"@path": "$.nowhere"}):
+        for request in map_and_send(settings, event("m-1"), event("m-2"), batch=batch, idempotency_key=key):
+            assert ask(receiver, request) == 200
+            assert ask(Receiver(WHSEC if signing == "segment" else "sesame"), request) == 401
+    assert [each["messageId"] for each in receiver.accepted] == ["m-1", "m-2"] * 2
+
+
+def test_a_mapped_batch_is_an_array_of_the_data_with_one_key() -> None:
+    (request,) = map_and_send(
+        Settings(url=URL), event("m-1"), event("m-2"), batch=True, data={"a": {"@path": "$.type"}}
+    )
+    (again,) = map_and_send(Settings(url=URL), event("m-1"), event("m-2"), batch=True)
+    assert msgspec.json.decode(request.body) == [{"a": "track"}, {"a": "track"}]
+    assert request.headers["idempotency-key"] == again.headers["idempotency-key"]
+    (passed,) = send(Settings(url=URL), event("m-1"), event("m-2"), batch=True)
+    assert request.headers["idempotency-key"] == passed.headers["idempotency-key"]
+    batching = Webhook.actions["send"].batching
+    assert batching is not None
+    assert batching.keys == ("url", "method", "headers")
+    assert (batching.size, batching.max_size) == (1, 4000)
+
+
+def test_a_receiver_takes_a_retry_once() -> None:
+    receiver = Receiver()
+    for _ in range(2):
+        (request,) = map_and_send(Settings(url=URL), event("m-1"))
+        assert ask(receiver, request) == 200
+    assert len(receiver.accepted) == 1
+
+
+def test_data_that_is_not_there_is_no_body_and_null_in_a_batch() -> None:
+    (single,) = map_and_send(Settings(url=URL), event("m-1"), data={"@path": "$.nowhere"})
+    (batch,) = map_and_send(Settings(url=URL), event("m-1"), batch=True, data={"@path": "$.nowhere"})
+    assert (single.body, batch.body) == (b"", b"[null]")
+
+
+@pytest.mark.parametrize(
+    ("mapping", "why"),
+    [
+        ({}, "url is missing"),
+        ({"url": "ftp://s3cr3t/"}, "url must be http"),
+        ({"url": "no s3cr3t"}, "/url: is no uri"),
+        ({"url": "https://u:s3cr3t@hooks.example/"}, "url must not hold a user name"),
+        ({"url": URL, "method": "GET"}, "/method: is none of the choices"),
+        ({"url": URL, "data": "s3cr3t"}, "/data: is string, must be object"),
+        ({"url": URL, "headers": {"X-A": "s3cr3t\r\nX-B: 1"}}, "the value of X-A must be visible ASCII"),
+        ({"url": URL, "headers": {"X-Signature": "s3cr3t"}}, "X-Signature is set by relayd"),
+        ({"url": URL, "headers": {"Host": "s3cr3t"}}, "Host is set by relayd"),
+    ],
+)
+def test_what_can_not_be_sent_is_refused_and_no_value_is_told(mapping: dict[str, Any], why: str) -> None:
+    settings = msgspec.convert({"sharedSecret": "s3cr3t"}, Settings)
+    with pytest.raises((InvalidPayload, FieldError), match=why) as refusal:
+        map_and_send(settings, event("m-1"), **mapping)
+    assert "s3cr3t" not in str(refusal.value)
+
+
+def test_a_url_is_required_of_the_settings_only_where_there_is_no_mapping() -> None:
+    Webhook().check_mapped(Settings())
+    with pytest.raises(InvalidSettings, match=r"^url "):
+        Webhook().check(Settings())
+    for check in (Webhook().check, Webhook().check_mapped):
+        with pytest.raises(InvalidSettings, match=r"^url "):
+            check(Settings(url="ftp://hooks.example/"))

@@ -118,3 +118,18 @@ def test_a_million_ids_take_about_thirty_bytes_each(path: Path) -> None:
     seen = Dedupe(path, max_ids=1_000_000, window=1000)
     assert path.stat().st_size < 30_000_000
     seen.close()
+
+
+@pytest.mark.parametrize("others", [0, 3])
+def test_a_slot_that_a_kill_left_behind_does_not_make_an_id_known(tmp_path: Path, others: int) -> None:
+    seen = Dedupe(tmp_path / "dedupe", max_ids=8, window=60)
+    kept = [str(number) for number in range(others)]
+    seen.add(kept, 1)
+    seen.commit(seen.mark(), 10)
+    seen.add(["lost"], 1)
+    slots = bytes(seen._slots)
+    seen.rollback()
+    seen._slots[:] = memoryview(slots).cast("I")  # as if it had been killed in the middle
+    assert seen.add(["lost"], 1) == [True]
+    assert seen.add(["lost", *kept], 1) == [False] * (others + 1)
+    seen.close()

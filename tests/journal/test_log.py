@@ -209,8 +209,8 @@ async def test_retention_spares_what_a_cursor_still_needs(tmp_path: Path) -> Non
     let_go = partial(retire, folders(tmp_path), retention=10**9, max_size=1, now=0)
     assert let_go(floor=0) == []
     cursor = sealed[3].base + 5
-    assert let_go(floor=cursor) == [each.path for each in sealed[:3]]
-    assert let_go(floor=10**9) == [each.path for each in sealed[3:]]
+    assert let_go(floor=cursor) == sealed[:3]
+    assert let_go(floor=10**9) == sealed[3:]
     assert everything(tmp_path, 10**9).startswith(b'{"type"')
 
 
@@ -219,8 +219,8 @@ async def test_retention_lets_go_by_age(tmp_path: Path) -> None:
         for number in range(20):
             await journal.append(line(number), "web", 1)
         await until(lambda: len(folders(tmp_path).raw()) == 1)
-    first = folders(tmp_path).sealed()[0].path
-    os.utime(first, (1000, 1000))
+    first = folders(tmp_path).sealed()[0]
+    os.utime(first.path, (1000, 1000))
     let_go = partial(retire, folders(tmp_path), floor=10**9, retention=3600, max_size=0)
     assert let_go(now=1000 + 3599) == []
     assert let_go(now=1000 + 3601) == [first]
