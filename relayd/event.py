@@ -15,7 +15,7 @@ for the others: it says which rule is broken, or mends what real SDKs are known 
 """
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -32,6 +32,8 @@ TYPES = frozenset({"track", "identify", "page", "screen", "group", "alias"})
 Text = str | None | UnsetType
 Json = Raw | UnsetType
 """A value as the client wrote it."""
+Rejected = defaultdict[str, int] | Counter[str]
+"""Events that break a rule, counted by code. A defaultdict is made in a tenth of the time."""
 Extras = Mapping[int, bytes]
 """Unknown top-level fields of the events of a list, as JSON objects, by the event's place in it."""
 
@@ -176,7 +178,7 @@ def _shifted_second(text: str, shift: int | None) -> tuple[int, str, str] | None
         return None
 
 
-def normalise(events: Iterable[Event], arrival: Arrival, kind: str | None, rejected: Counter[str]) -> list[Event]:
+def normalise(events: Iterable[Event], arrival: Arrival, kind: str | None, rejected: Rejected) -> list[Event]:
     """Make events what the journal keeps, in place; those that break a rule are counted by code, and left out.
 
     ``kind`` is the type that the route names; without it the events' own counts. This is the listener's hot path: an

@@ -25,6 +25,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from itertools import repeat
 from pathlib import Path
+from struct import Struct
 
 import structlog
 from xxhash import xxh3_128_digest
@@ -36,6 +37,7 @@ _CELLS = 11
 _KIND, _MAX_IDS, _SEED, _COVERED, _SEGMENT, _FIRST, _COMMITTED, _NEXT, _CLEAN, _BOOT, _BOOT_2 = range(_CELLS)
 """The header's cells. Ids are numbered in the order they came; id n is at position n modulo max_ids."""
 _HEADER = mmap.PAGESIZE
+_halves = Struct("=QQ").unpack
 _DIGEST = 16
 
 
@@ -70,6 +72,9 @@ class Dedupe:
 
     def add(self, message_ids: Sequence[str], now: int) -> list[bool]:
         """Remember the ids, provisionally; for each, whether it is new. ``now`` is in Unix seconds."""
+        if len(message_ids) == 1:
+            low, high = _halves(xxh3_128_digest(message_ids[0].encode(), self._seed))
+            return [self._insert(low, high, now)]
         digests = b"".join(map(xxh3_128_digest, map(str.encode, message_ids), repeat(self._seed)))
         halves = memoryview(digests).cast("Q").tolist()
         pairs = list(zip(halves[::2], halves[1::2], strict=True))

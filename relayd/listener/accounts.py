@@ -10,6 +10,7 @@ They are kept in ``relayd.sqlite3``, table ``sources`` (name, counter, value); t
 import sqlite3
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -75,7 +76,7 @@ class Accounts:
                 journal.received[source] = journal.received.get(source, 0) + 1
         reader.close()
 
-    def reject(self, name: str, codes: Counter[str]) -> None:
+    def reject(self, name: str, codes: Mapping[str, int]) -> None:
         """Count events that were answered 200 and not kept."""
         if codes:
             self.rejected.setdefault(name, Counter()).update(codes)

@@ -14,8 +14,9 @@ What SDKs rely on (each observed with the SDK)
 import base64
 import binascii
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from itertools import compress
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote
@@ -25,7 +26,7 @@ import structlog
 from msgspec import UNSET, Raw, Struct, field
 
 from relayd.config import analytics_js, model
-from relayd.event import TYPES, Arrival, Event, Invalid, Json, Text, encode_lines, normalise
+from relayd.event import TYPES, Arrival, Event, Invalid, Json, Rejected, Text, encode_lines, normalise
 from relayd.event import repair as repair_event
 from relayd.journal.log import RETRY_AFTER, Journal, Overloaded
 from relayd.listener.accounts import Accounts
@@ -96,7 +97,7 @@ class Parsed(Struct):
 
     events: list[Event]
     extras: dict[int, bytes] = {}
-    rejected: Counter[str] = field(default_factory=Counter)
+    rejected: Rejected = field(default_factory=lambda: defaultdict(int))
     write_key: Text = UNSET
     sent_at: Text = UNSET
     context: Json = UNSET
@@ -114,7 +115,7 @@ class _Entry(NamedTuple):
     fresh: int
     """Events in ``lines``."""
     duplicates: int
-    rejected: Counter[str]
+    rejected: Rejected
 
 
 _decode_event = msgspec.json.Decoder(Event).decode
@@ -200,7 +201,7 @@ class Tracking:
         there before, or are counted as rejected; else a 503.
         """
         parsed = _repair(list(map(Raw, events)))
-        parsed.rejected += rejected
+        parsed.rejected.update(rejected)
         parsed.compact = True
         arrival = Arrival(project=name, received=int(self._clock() * 1000), compact=True)
         try:
@@ -311,7 +312,7 @@ class Tracking:
             parsed = self._parse_loose_batch(body)
         except (msgspec.DecodeError, RecursionError) as error:
             raise Refused("bad_request", f"the body is not JSON: {error}") from None
-        count = len(parsed.events) + parsed.rejected.total()
+        count = len(parsed.events) + sum(parsed.rejected.values())
         if count > self._limits.max_batch:
             raise Refused("batch_too_large", f"the batch has {count} events, more than {self._limits.max_batch}")
         if not count:
@@ -338,7 +339,7 @@ class Tracking:
         events = parsed.events
         if source is None or not source.enabled:
             code = "unknown_source" if source is None else "source_disabled"
-            self._accounts.reject(name, Counter({code: len(events) + parsed.rejected.total()}))
+            self._accounts.reject(name, Counter({code: len(events) + sum(parsed.rejected.values())}))
             if source is None:
                 self._warn_of_unknown(request)
             return None
@@ -461,6 +462,7 @@ def _all_within(lines: bytes, limit: int) -> bool:
     return True
 
 
+@lru_cache(maxsize=256)  # an SDK's is always the same
 def _basic_user(authorization: str) -> str | None:
     """The user name of HTTP Basic; None for any other scheme."""
     scheme, _, credentials = authorization.partition(" ")
