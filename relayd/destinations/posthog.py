@@ -250,8 +250,10 @@ class PostHog(ActionDestination[Settings]):
         check_url("endpoint", settings.endpoint)
 
     def deletions(self, settings: Settings, ids: Sequence[str], now: float) -> list[Request]:
-        """See `Destination.deletions`. ``POST /api/projects/ID/persons/bulk_delete/`` takes up to 1,000 distinct ids, at
-        us.posthog.com, eu.posthog.com or one's own PostHog (posthog.com/docs/api/persons, /docs/privacy/data-deletion).
+        """See `Destination.deletions`.
+
+        ``POST /api/projects/ID/persons/bulk_delete/`` takes up to 1,000 distinct ids, at us.posthog.com, eu.posthog.com
+        or one's own PostHog (posthog.com/docs/api/persons, /docs/privacy/data-deletion).
         """
         if not settings.personal_api_key or not settings.project_id:
             raise ValueError("personal_api_key and project_id are not both set, which PostHog's deletion needs")

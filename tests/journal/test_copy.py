@@ -2,7 +2,7 @@
 
 import gzip
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -45,6 +45,9 @@ class Shelf:
             raise CopyFailed("the shelf s3cret is full")
         assert segment.path.exists()
         self.has.append(segment.base)
+
+    def rewrite(self, log: Folders, before: int, work: Callable[[Segment], bool], scratch: Path) -> None:
+        raise AssertionError("nothing is deleted here")
 
 
 @asynccontextmanager
