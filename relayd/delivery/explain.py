@@ -18,7 +18,13 @@ from relayd.actions.trigger import parse_filter, parse_trigger
 from relayd.config import model
 from relayd.config.load import Loaded
 from relayd.delivery.attempt import addressed
-from relayd.delivery.eligibility import DESTINATION_DISABLED, NO_MATCHING_MAPPING, UNREADABLE, Eligibility
+from relayd.delivery.eligibility import (
+    DESTINATION_DISABLED,
+    NO_MATCHING_MAPPING,
+    SUPPRESSED_USER,
+    UNREADABLE,
+    Eligibility,
+)
 from relayd.delivery.explanation import (
     DEVICE_MODE_ONLY,
     NOTHING_TO_SEND,
@@ -38,7 +44,8 @@ from relayd.delivery.outbox import Stored as Row
 from relayd.delivery.outcome import MESSAGE_REJECTED
 from relayd.destinations import get
 from relayd.destinations.subscription import Mapped, Subscription, compile_subscriptions, pick
-from relayd.event import Arrival, Invalid, decode_head, encode_lines, format_time, normalise, repair, require
+from relayd.event import Arrival, Head, Invalid, decode_head, encode_lines, format_time, normalise, repair, require
+from relayd.privacy.suppressed import is_suppressed
 
 __all__ = ["NEW_MESSAGE_ID", "Explainer", "Explanation"]
 
@@ -94,7 +101,12 @@ class Explainer:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             checks = [*before, CheckResult(UNREADABLE, False, f"the line is no event: {error}")]
             return self._explanation(source="", found=found, event=None, checks=checks)
-        checks = [*before, *self._reachable(), *(CheckResult(*each) for each in self._eligibility.checks(head))]
+        checks = [
+            *before,
+            *self._welcome(head),
+            *self._reachable(),
+            *(CheckResult(*each) for each in self._eligibility.checks(head)),
+        ]
         sorted_ = self._eligibility.sort(line, head)
         refusal = sorted_ if isinstance(sorted_, str) else None
         payloads = {} if isinstance(sorted_, str) else {each.subscription: each.payload for each in sorted_}
@@ -161,6 +173,13 @@ class Explainer:
         masked = self._masked(explanation)
         assert isinstance(masked, Explanation)
         return masked
+
+    def _welcome(self, head: Head) -> list[CheckResult]:
+        """That the event's user is suppressed, if so."""
+        database = self._config.state_dir / "relayd.sqlite3"
+        if head.userId is None or not is_suppressed(database, head.userId):
+            return []
+        return [CheckResult(SUPPRESSED_USER, False, "the event's user is suppressed: see `relayd privacy list`")]
 
     def _reachable(self) -> list[CheckResult]:
         """Whether relayd sends to the destination at all."""

@@ -41,6 +41,21 @@ class Keys(NamedTuple):
         return blake2b(text.encode(), digest_size=16, key=self.key).digest()
 
 
+def is_suppressed(path: Path, user_id: str) -> bool:
+    """Whether a user is suppressed by the database at ``path``, for a look without a daemon. Blocks."""
+    if not path.exists():
+        return False
+    database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    try:
+        (key,) = database.execute("SELECT value FROM privacy_keys WHERE name = 'key'").fetchone()
+        strong = Keys(0, key).strong(user_id)
+        return database.execute("SELECT 1 FROM suppressed WHERE digest = ?", (strong,)).fetchone() is not None
+    except (sqlite3.Error, TypeError):
+        return False  # nobody ever was
+    finally:
+        database.close()
+
+
 class Suppressed:
     """The suppressed users. Look from any thread; `add` from one."""
 

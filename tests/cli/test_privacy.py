@@ -45,6 +45,15 @@ async def test_a_user_is_suppressed_and_deleted_and_the_table_says_so(scene: Sta
     assert f"{ADA} is not suppressed" in (await run(scene, "list", "--user", ADA)).stdout
 
 
+async def test_explain_says_that_a_user_is_suppressed(scene: Stage) -> None:
+    words = ["explain", "good", "--message-id", f"{ADA}:1", "-c", str(scene.relay.config)]
+    assert (await trio.to_thread.run_sync(lambda: CliRunner().invoke(main, words))).exit_code == 0
+    await run(scene, "suppress", ADA, "--wait")
+    done = await trio.to_thread.run_sync(lambda: CliRunner().invoke(main, words))
+    assert done.exit_code == 1
+    assert "SUPPRESSED_USER" in done.stdout
+
+
 async def test_delete_takes_ids_from_a_file_and_prints_json(scene: Stage) -> None:
     done = await run(scene, "delete", "--from", "-", ADA, "--wait", "--json", stdin=f"{BOB}\n\n{ADA}\n")
     (regulation,) = json.loads(done.stdout)

@@ -8,7 +8,7 @@ import pytest
 
 from relayd.actions.filters import compile_filters
 from relayd.config import model
-from relayd.delivery.eligibility import Eligibility, Match, Selection
+from relayd.delivery.eligibility import SOURCE_NOT_CONNECTED, SUPPRESSED_USER, Eligibility, Match, Selection
 from relayd.destinations import get
 from relayd.destinations.subscription import Subscription, compile_subscriptions
 from relayd.destinations.webhook import Settings
@@ -32,6 +32,7 @@ def rules(
     sources: frozenset[str] | None = None,
     source_types: frozenset[str] = frozenset({"web", "server"}),
     by_user: bool = False,
+    suppressed: frozenset[str] = frozenset(),
 ) -> Eligibility:
     """A webhook's rules; without ``specs`` it passes events on."""
     return Eligibility(
@@ -43,6 +44,7 @@ def rules(
         filters=compile_filters(filters, random=lambda: 0.5) if filters else None,
         subscriptions=subscriptions(*specs),
         by_user=by_user,
+        suppressed=suppressed,
     )
 
 
@@ -107,6 +109,18 @@ def test_the_first_refusal_counts_in_the_documented_order() -> None:
         "NO_MATCHING_MAPPING",
         None,
     ]
+
+
+def test_a_user_who_was_suppressed_since_the_event_came_comes_first() -> None:
+    eligibility = rules(sources=frozenset({"app"}), suppressed=frozenset({"ada"}))
+    assert reason(eligibility, userId="ada") == SUPPRESSED_USER
+    assert reason(eligibility, userId="bob") == SOURCE_NOT_CONNECTED
+    assert reason(rules(suppressed=frozenset({"ada"})), userId="bob") is None
+
+
+def test_what_a_deleted_event_left_is_not_counted() -> None:
+    selection = rules().select(line(1) + b" " * 100 + b"\n" + line(2))
+    assert (selection.received, selection.matched, selection.filtered) == (2, 2, {})
 
 
 def test_without_a_list_of_sources_all_are_connected() -> None:

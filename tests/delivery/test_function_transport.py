@@ -11,6 +11,7 @@ import trio
 
 from relayd.config import model
 from relayd.config.units import Duration
+from relayd.delivery import function_transport
 from relayd.delivery.attempt import Attempt
 from relayd.delivery.function_transport import FunctionTransport
 from relayd.delivery.outbox import Delivery
@@ -120,7 +121,10 @@ async def test_each_event_of_a_batch_has_its_own_outcome(send: Send) -> None:
     assert [each.event for each in outcomes] == [Event.DELIVER, Event.REFUSE, Event.FAIL, Event.DELIVER]
 
 
-async def test_a_batch_that_is_refused_is_halved_until_the_bad_event_stands_alone(send: Send) -> None:
+async def test_a_batch_that_is_refused_is_halved_until_the_bad_event_stands_alone(
+    send: Send, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(function_transport, "_log", structlog.get_logger())  # one that no set-up before has bound
     with structlog.testing.capture_logs() as logs:
         outcomes = await send([0, 1, 2, 3], BATCHES, **{"2": True})
     assert [each.event for each in outcomes] == [Event.DELIVER, Event.DELIVER, Event.REFUSE, Event.DELIVER]

@@ -17,6 +17,7 @@ from relayd.journal.dedupe import Dedupe
 from relayd.journal.log import Journal, open_journal
 from relayd.journal.reader import Reader
 from relayd.journal.segment import Folders
+from relayd.listener import functions
 from relayd.listener import retries as retries_module
 from relayd.listener.accounts import Accounts
 from relayd.listener.functions import Functions
@@ -303,7 +304,8 @@ async def test_a_disabled_function_is_not_run(tmp_path: Path) -> None:
         assert server.accounts.rejected == {"off": {"source_disabled": 1}}
 
 
-async def test_what_is_printed_is_logged(tmp_path: Path) -> None:
+async def test_what_is_printed_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(functions, "_log", structlog.get_logger())  # one that no set-up before has bound
     async with relay(tmp_path) as server:
         with structlog.testing.capture_logs() as logs:
             await server.post({"do": "print"})

@@ -16,7 +16,7 @@ from tests.privacy.stage import event, stage, traces
 ADA, BOB = "ada-lovelace", "bob"
 S3 = """
 [archive.s3]
-bucket = "events"
+bucket = "people"  # moto keeps one set of buckets for all tests
 prefix = "relayd"
 endpoint = "{endpoint}"
 access_key_id = "AKID"
@@ -30,7 +30,7 @@ def moto() -> Iterator[str]:
     server.start()
     host, port = server.get_host_and_port()
     endpoint = f"http://{host}:{port}"
-    httpx.put(f"{endpoint}/events", trust_env=False).raise_for_status()
+    httpx.put(f"{endpoint}/people", trust_env=False).raise_for_status()
     yield endpoint
     server.stop()
 
@@ -38,7 +38,7 @@ def moto() -> Iterator[str]:
 def stored(endpoint: str) -> dict[str, bytes]:
     """What each object in the bucket holds, inflated, by its name."""
     settings = {"endpoint": endpoint, "region": "us-east-1", "access_key_id": "AKID", "secret_access_key": "shh-shh"}
-    store = S3Store("events", config=settings, client_options={"allow_http": True})  # type: ignore[arg-type]
+    store = S3Store("people", config=settings, client_options={"allow_http": True})  # type: ignore[arg-type]
     return {
         each["path"]: pyzstd.decompress(bytes(obstore.get(store, each["path"]).bytes()))
         for page in obstore.list(store)
