@@ -124,6 +124,7 @@ async def test_each_event_of_a_batch_has_its_own_outcome(send: Send) -> None:
 async def test_a_batch_that_is_refused_is_halved_until_the_bad_event_stands_alone(
     send: Send, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    structlog.reset_defaults()
     monkeypatch.setattr(function_transport, "_log", structlog.get_logger())  # one that no set-up before has bound
     with structlog.testing.capture_logs() as logs:
         outcomes = await send([0, 1, 2, 3], BATCHES, **{"2": True})

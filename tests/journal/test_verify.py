@@ -100,11 +100,17 @@ def test_a_frame_that_the_disk_changed_is_found_and_the_others_are_read(
     folders = log(tmp_path)
     path = folders.sealed()[0].path
     whole = path.read_bytes()
+    with folders.sealed()[0].open() as file:
+        text = file.read()
     end = len(whole) - 17 - 8 * (len(b"".join(map(at, range(30)))) // 1000 + 1)
     for _ in range(60):
         place = random.randrange(end)
         path.write_bytes(whole[:place] + bytes([whole[place] ^ random.randrange(1, 256)]) + whole[place + 1 :])
         report = verify(folders)
+        if not faults(report):  # a bit of a frame's head on which nothing depends
+            with folders.sealed()[0].open() as file:
+                assert file.read() == text, place
+            continue
         assert any("frame" in each for each in faults(report)), place
         assert 20 <= report.segments[0].events < 30
         assert report.segments[0].end == report.segments[1].base

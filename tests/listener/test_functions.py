@@ -305,6 +305,7 @@ async def test_a_disabled_function_is_not_run(tmp_path: Path) -> None:
 
 
 async def test_what_is_printed_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    structlog.reset_defaults()
     monkeypatch.setattr(functions, "_log", structlog.get_logger())  # one that no set-up before has bound
     async with relay(tmp_path) as server:
         with structlog.testing.capture_logs() as logs:
