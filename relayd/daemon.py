@@ -1,7 +1,8 @@
 """The daemon: what starts, in which order, and how it drains.
 
 Start: the state directory is locked, the journal repaired and opened, then the delivery actors, the admin socket, and
-last the listener, so that nothing is accepted before it can be kept.
+last the listener, so that nothing is accepted before it can be kept. Sockets that systemd passes are listened on in
+place of ``listener.bind``; what connects to them while no relayd runs waits for the next.
 
 Stop (SIGTERM, SIGINT): the listener takes no more requests and answers those it has; the actors finish what is in
 flight, or put it back when ``drain_timeout`` is over; the journal syncs and closes.
@@ -12,8 +13,8 @@ import gc
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -24,7 +25,7 @@ from msgspec.structs import replace
 
 from relayd import __version__
 from relayd.admin.api import Api
-from relayd.config import address
+from relayd.config import address, model
 from relayd.config.load import Loaded
 from relayd.delivery.forwarding import Forwarding
 from relayd.delivery.resolver import Resolver
@@ -35,19 +36,24 @@ from relayd.journal.log import Journal, open_journal
 from relayd.journal.segment import Folders
 from relayd.listener.accounts import Accounts
 from relayd.listener.functions import Functions
-from relayd.listener.http import Limits, Server, open_listeners
+from relayd.listener.http import Limits, Server, names, open_listeners, passed_listeners
 from relayd.listener.retries import Counts, Retries
 from relayd.listener.tracking import Tracking
 from relayd.listener.webhooks import Webhooks, with_webhooks
-from relayd.logs import redactor
+from relayd.logs import redactor, tell_left_out
 from relayd.privacy.person import People
 from relayd.privacy.runner import Parts, Privacy
 from relayd.privacy.store import Store
 from relayd.privacy.suppressed import Deleted, Suppressed
 from relayd.replay.runner import Replays
 from relayd.sources.function import MAX_BODY
+from relayd.systemd import Manager
 
 _log = structlog.get_logger(__name__)
+
+_NOBODY = Manager()
+_CLOSING = 20
+"""Seconds that the journal and the outboxes may take to close, when all else is done."""
 
 MAX_ADMIN_BODY = 8 * 2**20
 """Bytes of a request to the admin API: 5,000 ids of users and more."""
@@ -108,6 +114,21 @@ class Status(Struct):
     destinations: dict[str, DestinationStatus]
 
 
+def figures(status: Status) -> str:
+    """A status in one line, as ``systemctl status`` shows it."""
+    destinations = status.destinations
+    held = sum(sum(each.failed.values()) for each in destinations.values())
+    parts = [
+        f"{status.journal.events:,} events of {len(status.sources)} sources",
+        f"{len(destinations)} destinations: {sum(each.delivered for each in destinations.values()):,} delivered",
+        f"{sum(each.pending for each in destinations.values()):,} pending",
+        f"{held:,} held",
+    ]
+    ailing = [f"{name} {each.state}" for name, each in destinations.items() if each.state in ("backing_off", "crashed")]
+    ailing += [f"events are refused: {status.journal.refusing}"] if status.journal.refusing else []
+    return ", ".join(parts) + (f" ({'; '.join(ailing)})" if ailing else "")
+
+
 class InUse(Exception):
     """Another daemon runs on the state directory; the text says which."""
 
@@ -132,7 +153,9 @@ def lock(state_dir: Path) -> BinaryIO:
 class Daemon:
     """One running relay."""
 
-    def __init__(self, loaded: Loaded) -> None:
+    def __init__(self, loaded: Loaded, manager: Manager = _NOBODY) -> None:
+        """``manager`` is told how it goes, and its sockets are listened on."""
+        self._manager = manager
         self._config = loaded.config
         self._redact = redactor(loaded.secrets)
         self._started = time.monotonic()
@@ -183,12 +206,9 @@ class Daemon:
                 api = Api(self.status, self._replays, privacy, token=config.admin.token)
                 admin = Server(api, Limits(connections=64, body=MAX_ADMIN_BODY))
                 admin_listeners = await open_listeners(self._admin_bind())
-                listeners = await open_listeners(
-                    config.listener.bind,
-                    tls_certificate=config.listener.tls_certificate,
-                    tls_key=config.listener.tls_key,
-                )
+                listeners = await self._listeners()
                 await background.start(admin.serve, admin_listeners)
+                background.start_soon(tell_left_out)
                 background.start_soon(self._drain_on_signal, background.cancel_scope)
                 for copy in self._copies:
                     background.start_soon(copy.run, journal.next_sealing)
@@ -197,8 +217,11 @@ class Daemon:
                     await work.start(self._replays.run)
                     background.start_soon(privacy.run)
                     await work.start(self._server.serve, listeners)
-                    _log.info("relayd is ready", bind=config.listener.bind, state_dir=config.daemon.state_dir)
-                    task_status.started(config.listener.bind)
+                    bind = ", ".join(names(listeners))
+                    _log.info("relayd is ready", bind=bind, state_dir=config.daemon.state_dir)
+                    self._manager.ready(figures(self.status()))
+                    background.start_soon(self._manager.inform, lambda: figures(self.status()), self._progress)
+                    task_status.started(bind)
                 background.cancel_scope.cancel()
         _log.info("relayd has stopped")
 
@@ -227,6 +250,23 @@ class Daemon:
         webhooks = Webhooks(tracking, sources=sources, accounts=self._accounts, functions=functions)
         handler = with_webhooks(tracking, webhooks, max_body=limits.body)
         return Server(handler, replace(limits, body=max(limits.body, MAX_BODY)) if functions else limits)
+
+    async def _listeners(self) -> Sequence[trio.abc.Listener[trio.abc.Stream]]:
+        """Those that systemd passed, else what ``bind`` says."""
+        config = self._config.listener
+        certificate, key = config.tls_certificate, config.tls_key
+        if not self._manager.files:
+            return await open_listeners(config.bind, tls_certificate=certificate, tls_key=key)
+        passed = passed_listeners(self._manager.files, tls_certificate=certificate, tls_key=key)
+        places = names(passed)
+        if config.bind not in places and config.bind != model.Listener().bind:
+            _log.warning("systemd's sockets are listened on, and not listener.bind", bind=config.bind, sockets=places)
+        return passed
+
+    async def _progress(self) -> None:
+        """Return when the journal has committed what it has, or has said that the disk does not take it."""
+        with suppress(OSError):
+            await self._open_journal.settle()
 
     def _privacy(self, journal: Journal) -> Privacy:
         """The regulations, with all that holds users' events."""
@@ -332,6 +372,7 @@ class Daemon:
                 if self._draining:
                     break  # the second time means now
                 self._draining = True
+                self._manager.stopping(self._config.daemon.drain_timeout + _CLOSING)
                 _log.info("draining", signal=signal.Signals(number).name, seconds=self._config.daemon.drain_timeout)
                 everything.deadline = trio.current_time() + self._config.daemon.drain_timeout
                 self._server.drain()

@@ -1,5 +1,7 @@
 """``relayd run``."""
 
+import faulthandler
+import os
 from pathlib import Path
 from typing import NoReturn
 
@@ -11,18 +13,21 @@ from relayd import logs
 from relayd.cli.config import config_option, load_or_end
 from relayd.daemon import Daemon, InUse
 from relayd.listener.http import BindError
+from relayd.systemd import Manager
 
 
 @click.command("run")
 @config_option
 def command(config: Path | None) -> None:
     """Run the relay in the foreground, until SIGTERM or Ctrl-C."""
+    faulthandler.enable()  # where it hung, when systemd's watchdog ends it
+    manager = Manager.take(os.environ, os.getpid())
     loaded = load_or_end(config)
     logs.set_up(loaded.config.daemon, logs.redactor(loaded.secrets))
     for warning in loaded.warnings:
         structlog.get_logger(__name__).warning(str(warning))
     try:
-        trio.run(Daemon(loaded).run)
+        trio.run(Daemon(loaded, manager).run)
     except* (BindError, InUse) as group:
         _end(group, "relayd")
     except* OSError as failures:

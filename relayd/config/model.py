@@ -48,7 +48,8 @@ class Daemon(Section, frozen=True):
 
     state_dir: Annotated[str, doc("where everything is kept; empty: $STATE_DIRECTORY, else ./state")] = ""
     log_format: Annotated[
-        Literal["auto", "json", "console"], doc("auto: console on a terminal, JSON lines elsewhere")
+        Literal["auto", "json", "console"],
+        doc("auto: console on a terminal, journald's fields under systemd, else JSON lines"),
     ] = "auto"
     log_level: Annotated[Literal["debug", "info", "warning", "error"], doc("the least level that is logged")] = "info"
     drain_timeout: Annotated[Duration, doc("at a stop, how long what is in flight may take to finish")] = Duration(10)
@@ -57,7 +58,9 @@ class Daemon(Section, frozen=True):
 class Listener(Section, frozen=True):
     """Where applications send their events (Segment's Tracking API)."""
 
-    bind: Annotated[str, doc('"HOST:PORT", "[IPV6]:PORT" or "unix:PATH"')] = "127.0.0.1:8088"
+    bind: Annotated[
+        str, doc('"HOST:PORT", "[IPV6]:PORT" or "unix:PATH"; sockets of a systemd .socket unit are used in its place')
+    ] = "127.0.0.1:8088"
     tls_certificate: Annotated[str, doc("PEM file with the certificate chain; set together with tls_key")] = ""
     tls_key: Annotated[str, doc("PEM file with the private key")] = ""
     trusted_proxies: Annotated[

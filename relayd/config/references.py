@@ -2,11 +2,19 @@
 
 A path is relative to the file that names it. A file's last line break is dropped. What a reference stands for is a
 secret, and is not looked into for further references.
+
+A credential is a file in systemd's ``$CREDENTIALS_DIRECTORY``, or, where that is not set (a command that an operator
+runs beside the service), in ``/etc/relayd/credentials``, from where ``relayd.service`` loads them.
 """
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+
+CREDENTIALS = Path("/etc/relayd/credentials")
+_LOADED_AS = "relayd_"
+"""What systemd puts before the names of a directory's files, with ``LoadCredential=relayd:DIRECTORY``."""
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{(?:(env|file|credential):([^{}]+)\})?")
 
@@ -46,19 +54,26 @@ def _look_up(kind: str | None, name: str, folder: Path, environ: Mapping[str, st
         case "file":
             return _read(folder / name)
         case "credential":
-            directory = environ.get("CREDENTIALS_DIRECTORY")
-            if not directory:
-                raise Unresolved(
-                    f"there is no credential {name}, as $CREDENTIALS_DIRECTORY is not set; "
-                    f"systemd sets it for a unit with LoadCredential={name}:FILE"
-                )
             if "/" in name:
                 raise Unresolved(f"the credential {name} must be a name, not a path")
-            return _read(Path(directory) / name)
+            return _read(_credential(name, environ))
         case _:
             raise Unresolved(
                 '"${" must begin ${env:NAME}, ${file:PATH} or ${credential:NAME}; write "$${" for a plain "${"'
             )
+
+
+def _credential(name: str, environ: Mapping[str, str]) -> Path:
+    directory = environ.get("CREDENTIALS_DIRECTORY")
+    if directory:
+        loaded = Path(directory) / f"{_LOADED_AS}{name}"
+        return loaded if loaded.exists() else Path(directory) / name
+    if os.path.lexists(CREDENTIALS):
+        return CREDENTIALS / name
+    raise Unresolved(
+        f"there is no credential {name}, as $CREDENTIALS_DIRECTORY is not set and there is no {CREDENTIALS}; "
+        f"systemd sets it for a unit with LoadCredential={name}:FILE"
+    )
 
 
 def _read(path: Path) -> str:

@@ -38,9 +38,20 @@ from relayd.listener.message import (
     parse_head,
     refusal,
 )
-from relayd.listener.sockets import BindError, open_listeners
+from relayd.listener.sockets import BindError, names, open_listeners, passed_listeners
 
-__all__ = ["BindError", "Handler", "Limits", "Request", "Response", "Server", "Statistics", "open_listeners"]
+__all__ = [
+    "BindError",
+    "Handler",
+    "Limits",
+    "Request",
+    "Response",
+    "Server",
+    "Statistics",
+    "names",
+    "open_listeners",
+    "passed_listeners",
+]
 
 Handler = Callable[[Request], Awaitable[Response]]
 """Owns the request; a connection has one in hand at a time. Any Exception it raises is answered with 500."""
@@ -48,6 +59,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 _log = structlog.get_logger(__name__)
 
 _RECEIVE = 65_536  # bytes a receive at most, hence of pipelined requests that wait in a connection
+_GRACE = 1.0  # seconds for a connection that we accepted to ask its first question, when we are to stop
 _LINGER = 2.0  # seconds for a client to read our last answer and close
 _LINGER_BYTES = 16_000_000  # bytes it may still send meanwhile
 _TURNED_AWAY = 64  # connections above the limit that are told so; more are dropped
@@ -157,6 +169,7 @@ class Server:
     def drain(self) -> None:
         """Accept no more, close idle connections, close the others after the request they are in.
 
+        A connection that was accepted and has not asked yet has a second to, since its client was promised an answer.
         Returns at once; `serve` returns when it is done. Cancel that to set a deadline. May be called again.
         """
         self.draining = True
@@ -211,6 +224,7 @@ class Connection:
         self._phase: _Phase = "idle"
         self._deadline = math.inf
         self._ended = False
+        self._asked = False
         server.connections.add(self)
 
     async def run(self) -> None:
@@ -237,9 +251,11 @@ class Connection:
             self._end()
 
     def drain(self) -> None:
-        """End the connection now if it is idle; if not, it ends after the answer."""
-        if self._phase == "idle":
+        """End the connection now if it is idle; if not, or if it has yet to ask, it ends after the answer."""
+        if self._phase == "idle" and self._asked:
             self._end()
+        elif self._phase == "idle":
+            self._deadline = min(self._deadline, self._server.now + _GRACE)
 
     def _end(self) -> None:
         self._ended = True
@@ -282,12 +298,13 @@ class Connection:
         """The next head without its empty line, or None if there is none."""
         limits = self._server.limits
         if not self._data:
-            if self._server.draining:
+            if self._server.draining and self._asked:
                 return None
-            self._enter("idle", limits.idle_timeout)
+            self._enter("idle", min(limits.idle_timeout, _GRACE) if self._server.draining else limits.idle_timeout)
             self._data = await self._receive(_RECEIVE)
             if not self._data:
                 return None
+        self._asked = True
         end = self._data.find(HEAD_END)
         if end < 0:
             self._enter("head", limits.head_timeout)

@@ -1,4 +1,4 @@
-"""Opens the sockets that a server listens on: TCP or Unix, with or without TLS.
+"""Opens the sockets that a server listens on: TCP or Unix, with or without TLS; or takes those that systemd opened.
 
 What can not be opened is a `BindError` whose message says what, where and what to do; nothing stays half open.
 """
@@ -37,12 +37,60 @@ async def open_listeners(
     key (PEM files) they speak TLS 1.2 or later. A Unix socket that nobody listens on is replaced; closing the listener
     leaves the file. Raises `BindError`. The caller owns the listeners; cancelled, there are none.
     """
-    context = _tls_context(tls_certificate, tls_key) if tls_certificate or tls_key else None
+    context = _tls_context(tls_certificate, tls_key)
     try:
         where = address.parse(bind)
     except ValueError as error:
         raise BindError(f"Can not listen: {error}.") from error
     listeners = [_listen_unix(where.path, mode)] if isinstance(where, address.Unix) else await _listen_tcp(where, bind)
+    return _with_tls(listeners, context)
+
+
+def passed_listeners(
+    files: Sequence[int], *, tls_certificate: str = "", tls_key: str = ""
+) -> Sequence[trio.abc.Listener[trio.abc.Stream]]:
+    """Listen on the sockets that systemd opened and passed as ``files``; TLS as in `open_listeners`.
+
+    What connects while nobody accepts waits in the socket, which is systemd's too. Raises `BindError`. The caller owns
+    the listeners; closing them closes ``files``.
+    """
+    context = _tls_context(tls_certificate, tls_key)
+    return _with_tls([_adopt(file) for file in files], context)
+
+
+def names(listeners: Sequence[trio.abc.Listener[trio.abc.Stream]]) -> list[str]:
+    """Where each of ``listeners`` listens, as ``bind`` would say it."""
+    return [_name(each) for each in listeners]
+
+
+def _name(listener: trio.abc.Listener[trio.abc.Stream]) -> str:
+    if isinstance(listener, trio.SSLListener):
+        return _name(listener.transport_listener)
+    assert isinstance(listener, trio.SocketListener)
+    where = listener.socket.getsockname()
+    if listener.socket.family == trio.socket.AF_UNIX:
+        return f"unix:{os.fsdecode(where)}"
+    return f"[{where[0]}]:{where[1]}" if ":" in where[0] else f"{where[0]}:{where[1]}"
+
+
+def _adopt(file: int) -> trio.SocketListener:
+    reason = "it is no listening socket"
+    try:
+        passed = socket.socket(fileno=file)
+        if passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            return trio.SocketListener(trio.socket.from_stdlib_socket(passed))
+        passed.close()
+    except OSError as error:
+        reason = error.strerror or str(error)
+    raise BindError(
+        f"Can not listen on file {file} that systemd passed: {reason}; the .socket unit should have nothing but "
+        "ListenStream= and Accept=no."
+    )
+
+
+def _with_tls(
+    listeners: Sequence[trio.SocketListener], context: ssl.SSLContext | None
+) -> Sequence[trio.abc.Listener[trio.abc.Stream]]:
     if context is None:
         return listeners
     return [trio.SSLListener(listener, context, https_compatible=True) for listener in listeners]
@@ -99,7 +147,9 @@ def _remove_stale(path: str) -> None:
     raise BindError(f"Can not listen on unix:{path}: another process listens there; stop it, or choose another path.")
 
 
-def _tls_context(certificate: str, key: str) -> ssl.SSLContext:
+def _tls_context(certificate: str, key: str) -> ssl.SSLContext | None:
+    if not (certificate or key):
+        return None
     if not (certificate and key):
         raise BindError("TLS needs both tls_certificate and tls_key; set both, or neither.")
     for setting, path in (("tls_certificate", certificate), ("tls_key", key)):

@@ -4,52 +4,23 @@ Whatever is not of the loopback address Chromium hands to a proxy, and that prox
 asked for, and answers nothing.
 """
 
-import os
-import shutil
-import subprocess
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import cache
 from typing import Any
 
-import pytest
 import trio
 from playwright.sync_api import BrowserContext, Page, Request, sync_playwright
+
+from tests.debian import tool
 
 BINARIES = ("chromium", "chromium-headless-shell")
 PACKAGE = "chromium-headless-shell"
 
 
-@cache
 def chromium() -> str:
     """The path of Chromium. In CI it is installed when it is missing; elsewhere the test is skipped then."""
-    found = _find()
-    if found is None and os.environ.get("CI") and os.geteuid() == 0 and shutil.which("apt-get"):
-        _apt("update")
-        _apt("install", "-y", "--no-install-recommends", PACKAGE)
-        found = _find()
-    if found is not None:
-        return found
-    if os.environ.get("CI"):
-        pytest.fail("Chromium is missing and can not be installed, and in CI nothing is skipped")
-    pytest.skip(f"Chromium is not installed; `apt-get install {PACKAGE}` brings it")
-
-
-def _find() -> str | None:
-    return next(filter(None, map(shutil.which, BINARIES)), None)
-
-
-def _apt(*arguments: str) -> None:
-    done = subprocess.run(
-        ["apt-get", "-q", *arguments],
-        env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, f"apt-get {' '.join(arguments)}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+    return tool(PACKAGE, *BINARIES)
 
 
 class Guard:

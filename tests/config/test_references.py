@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from relayd.config import references
 from relayd.config.load import Loaded
 from relayd.config.references import Unresolved, resolve
 
@@ -81,11 +82,30 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
         resolve("${file:key}", tmp_path, {})
 
 
-def test_without_systemd_there_are_no_credentials() -> None:
+def test_a_credential_may_be_one_of_a_directory_that_systemd_loaded(environ: dict[str, str], tmp_path: Path) -> None:
+    """``LoadCredential=relayd:DIRECTORY`` puts the unit's name for the directory before each file's."""
+    (tmp_path / "credentials" / "relayd_crm").write_text("of-the-directory\n")
+    assert resolve("${credential:crm}", HERE, environ)[0] == "of-the-directory"
+    with pytest.raises(Unresolved, match=r"credentials/nope can not be read: No such file"):
+        resolve("${credential:nope}", HERE, environ)
+
+
+def test_a_command_beside_the_service_reads_what_systemd_would_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "crm").write_text("s3cret\n")
+    monkeypatch.setattr(references, "CREDENTIALS", tmp_path)
+    assert resolve("${credential:crm}", HERE, {})[0] == "s3cret"
+    with pytest.raises(Unresolved, match="/nope can not be read: No such file"):
+        resolve("${credential:nope}", HERE, {})
+
+
+def test_without_systemd_there_are_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(references, "CREDENTIALS", Path("/nonexistent"))
     with pytest.raises(Unresolved) as caught:
         resolve("${credential:token}", HERE, {})
     assert str(caught.value) == (
-        "there is no credential token, as $CREDENTIALS_DIRECTORY is not set; "
+        "there is no credential token, as $CREDENTIALS_DIRECTORY is not set and there is no /nonexistent; "
         "systemd sets it for a unit with LoadCredential=token:FILE"
     )
 

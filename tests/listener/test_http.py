@@ -515,14 +515,30 @@ async def test_a_listener_that_breaks_ends_the_server_and_closes_the_others() ->
 
 async def test_draining_closes_idle_connections_at_once() -> None:
     async with serving(Recorder()) as wire:
-        fresh, used = wire.connect(), wire.connect()
+        used = wire.connect()
         await used.send(GET)
         await used.answer()
         wire.server.drain()
-        assert await fresh.rest() == b""
         assert await used.rest() == b""
         await wire.finished.wait()
         wire.server.drain()
+
+
+async def test_draining_still_answers_a_connection_that_was_accepted_before_it_asks(
+    autojump_clock: MockClock,
+) -> None:
+    async with serving(Recorder()) as wire:
+        asks, stays_silent = wire.connect(), wire.connect()
+        await wait_all_tasks_blocked()
+        wire.server.drain()
+        await trio.sleep(0.5)
+        await asks.send(GET)
+        answer = await asks.answer()
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        began = trio.current_time()
+        assert await stays_silent.rest() == b""
+        assert trio.current_time() - began < 4
+        await wire.finished.wait()
 
 
 async def test_draining_finishes_the_requests_that_have_begun() -> None:
