@@ -1,6 +1,5 @@
 """``relayd replay``: history again, into one destination."""
 
-import re
 import sys
 import time
 from collections.abc import Mapping
@@ -18,12 +17,13 @@ from relayd.cli.config import config_option, load_or_end
 from relayd.cli.control import ask
 from relayd.config.load import Loaded
 from relayd.config.model import Config, Section
-from relayd.config.units import Duration, Rate
+from relayd.config.units import Rate
 from relayd.delivery.eligibility import Eligibility
 from relayd.destinations import get
 from relayd.destinations.subscription import compile_subscriptions
 from relayd.journal.reader import find_end
 from relayd.journal.segment import Folders
+from relayd.journal.selection import parse_moment
 from relayd.replay.formats import ArchiveReader, Bad, NoArchive, files_of
 from relayd.replay.job import Criteria, Spec
 from relayd.replay.runner import Refused, check
@@ -39,18 +39,10 @@ class Moment(click.ParamType[int]):
     name = "time"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        if re.fullmatch(r"[0-9.]+[a-z]+", value):
-            try:
-                return round((time.time() - Duration.parse(value)) * 1000)
-            except ValueError as error:
-                self.fail(str(error), param, ctx)
         try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            self.fail(f'{value!r} is neither a time such as "2026-11-24T10:00:00Z" nor an age such as "2h"', param, ctx)
-        return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+            return value if isinstance(value, int) else round(parse_moment(value, datetime.now(UTC)).timestamp() * 1000)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class PerSecond(click.ParamType[float]):

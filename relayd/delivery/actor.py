@@ -24,7 +24,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from random import random as system_random
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import structlog
 import trio
@@ -33,6 +33,7 @@ from relayd.config import model
 from relayd.delivery.attempt import Attempt, Sender
 from relayd.delivery.breaker import Breaker
 from relayd.delivery.eligibility import Eligibility, Selection
+from relayd.delivery.feed import Log, Source
 from relayd.delivery.outbox import Delivery, Outbox
 from relayd.delivery.outcome import Event, Outcome
 from relayd.delivery.ready import Ready
@@ -62,28 +63,6 @@ _TIDY = 60
 """Seconds between times at which a drained outbox gives free pages back."""
 
 T = TypeVar("T")
-
-
-class Log(Protocol):
-    """What an actor needs of the journal besides its files."""
-
-    @property
-    def head(self) -> int: ...
-
-    async def wait_beyond(self, offset: int) -> None: ...
-
-
-class Source(Protocol):
-    """Where an actor reads events: a journal's reader, or what stands in for one."""
-
-    @property
-    def offset(self) -> int: ...
-
-    def read(self, head: int) -> Chunk | None: ...
-
-    def seek(self, offset: int) -> None: ...
-
-    def close(self) -> None: ...
 
 
 class Actor:

@@ -190,7 +190,7 @@ async def test_what_is_refused_is_told_in_one_line(tmp_path: Path) -> None:
                 (["--to", "pixel", "--dry-run"], 1, "pixel is only in device-mode"),
                 (["--to", "hook", "--type", "trak"], 2, "there is no event type 'trak'"),
                 (["--to", "hook", "--since", "1h", "--until", "2h"], 2, "must lie before"),
-                (["--to", "hook", "--since", "soon"], 2, "neither a time"),
+                (["--to", "hook", "--since", "soon"], 2, "neither an ISO 8601 time"),
                 (["--to", "hook", "--rate", "fast"], 2, "fast"),
                 (["--to", "hook", "--rate", "0/s"], 2, "the rate must be more than 0"),
                 (["--to", "hook", "--archive", str(tmp_path / "missing")], 2, "does not exist"),
